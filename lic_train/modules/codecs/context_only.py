@@ -1,0 +1,57 @@
+"""The context-only ablation: no side information, latents predicted from decoded ones alone."""
+
+from __future__ import annotations
+
+from compressai.entropy_models import GaussianConditional
+from compressai.layers import MaskedConv2d
+from torch import Tensor
+
+from lic_train.modules.codecs.gaussian import GaussianCodec
+from lic_train.modules.codecs.transform import LATENT_STRIDE
+from lic_train.modules.layers import transforms
+from lic_train.modules.layers.wavefront import Code, wavefront
+
+
+class ContextOnly(GaussianCodec):
+    """The autoregressive half of Minnen, Ballé, Toderici 2018 (arXiv 1809.02736).
+
+    ::
+
+        x -> g_a -> y -> Q(y - mu) + mu -> y_hat -> context -> EP -> (sigma, mu)
+                                           y_hat -> g_s -> x_hat
+
+    There is no z: the stream holds y only. The paper studies this alternative; its exact widths
+    are not published, here they are the joint model's without the hyper features.
+
+    Args:
+        N: channels of the transforms.
+        M: channels of y.
+    """
+
+    stride = LATENT_STRIDE
+    num_chunks = 1
+
+    def __init__(self, N: int = 192, M: int = 192) -> None:
+        super().__init__()
+        self.g_a = transforms.analysis(N, M)
+        self.g_s = transforms.synthesis(N, M)
+        self.context_prediction = MaskedConv2d(M, 2 * M, kernel_size=5, padding=2)
+        self.entropy_parameters = transforms.entropy_parameters(2 * M, M)
+        self.gaussian_conditional = GaussianConditional(None)
+
+    def side(self, y: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
+        return None, {}
+
+    def encode_side(self, y: Tensor) -> tuple[Tensor | None, list[bytes]]:
+        return None, []
+
+    def decode_side(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor | None:
+        return None
+
+    def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
+        context = self.context_prediction(y_tilde)
+        scales, means = self.entropy_parameters(context).chunk(2, dim=1)
+        return scales, means
+
+    def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
+        return wavefront(self.context_prediction, self.entropy_parameters, None, size, code)

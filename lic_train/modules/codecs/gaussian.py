@@ -1,0 +1,132 @@
+"""Latents under one Gaussian per element, whatever predicts it: hyperprior, context or both."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from compressai.entropy_models import GaussianConditional
+from torch import Tensor
+
+from lic_train.modules.codecs.hyperprior import HyperpriorCodec
+from lic_train.modules.codecs.transform import float32
+from lic_train.modules.layers.exact import scale_indexes, snap
+from lic_train.modules.layers.symbols import (
+    SymbolDecoder,
+    Tables,
+    encode_symbols,
+    seal,
+    unseal,
+    verify,
+)
+from lic_train.modules.layers.wavefront import Code
+
+
+class GaussianCodec(HyperpriorCodec):
+    """y_hat = mu + round(y - mu), coded under N(mu, sigma) integrated over unit bins.
+
+    A subclass says how (sigma, mu) are predicted: in training all at once by :meth:`predict`, in
+    coding step by step by :meth:`walk`. Encoding, decoding and the eval-mode ``forward`` are then
+    the same walk with another ``code``, so they cannot disagree.
+    """
+
+    gaussian_conditional: GaussianConditional
+
+    @abstractmethod
+    def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
+        """(scales, means), each like y, from z_hat and, where there is a context model, y."""
+
+    @abstractmethod
+    def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
+        """Visit every position of one image in coding order; y_hat ``(h * w, M)``, float64."""
+
+    def latents(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.training:
+            return self._noisy(y)
+        coded = [self._rounded(image) for image in y.split(1)]
+        y_hat = torch.cat([y_hat for y_hat, _ in coded])
+        names = coded[0][1].keys()
+        return y_hat, {n: torch.cat([likelihoods[n] for _, likelihoods in coded]) for n in names}
+
+    def _noisy(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        z_hat, likelihoods = self.side(y)
+        with float32(y):
+            y_tilde = self.gaussian_conditional.quantize(y.float(), "noise")
+        scales, means = self.predict(z_hat, y_tilde)
+        with float32(y):
+            likelihoods["y"] = self._likelihood(y_tilde, scales.float(), means.float())
+        return y_tilde, likelihoods
+
+    def _rounded(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the file of one image holds, and its likelihoods under the unrounded scales."""
+        z_hat, likelihoods = self.side(y)
+        rows = _rows(y)
+        likelihood = torch.empty_like(rows, dtype=torch.float32)
+
+        def code(positions: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+            means = snap(means)
+            y_hat = torch.round(rows[positions] - means) + means
+            likelihood[positions] = self._likelihood(y_hat.float(), scales.float(), means.float())
+            return y_hat
+
+        y_hat = self.walk(z_hat, tuple(y.shape[-2:]), code)
+        likelihoods["y"] = _image(likelihood, y.shape[-2:])
+        return _image(y_hat, y.shape[-2:]).float(), likelihoods
+
+    def encode_latents(self, y: Tensor) -> list[bytes]:
+        z_hat, chunks = self.encode_side(y)
+        rows = _rows(y)
+        symbols: list[np.ndarray] = []
+        indexes: list[np.ndarray] = []
+
+        def code(positions: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+            means = snap(means)
+            rounded = torch.round(rows[positions] - means)
+            symbols.append(_flat(rounded))
+            indexes.append(_flat(scale_indexes(scales, self.gaussian_conditional.scale_table)))
+            return rounded + means
+
+        self.walk(z_hat, tuple(y.shape[-2:]), code)
+        all_symbols = np.concatenate(symbols)
+        tables = Tables(self.gaussian_conditional)
+        chunk = encode_symbols(all_symbols, np.concatenate(indexes), tables)
+        return [seal(chunk, all_symbols), *chunks]
+
+    def decode_latents(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor:
+        chunk, checksum = unseal(chunks[0])
+        z_hat = self.decode_side(chunks[1:], size)
+        decoder = SymbolDecoder(chunk, Tables(self.gaussian_conditional))
+        symbols: list[np.ndarray] = []
+
+        def code(positions: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+            means = snap(means)
+            step = decoder.next(
+                _flat(scale_indexes(scales, self.gaussian_conditional.scale_table))
+            )
+            symbols.append(step)
+            return torch.from_numpy(step).to(means).reshape(means.shape) + means
+
+        y_hat = self.walk(z_hat, size, code)
+        verify(np.concatenate(symbols), checksum)
+        return _image(y_hat, size).float()
+
+    def _likelihood(self, y: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+        model: Any = self.gaussian_conditional
+        return model.likelihood_lower_bound(model._likelihood(y, scales, means))
+
+
+def _rows(y: Tensor) -> Tensor:
+    """``(1, M, h, w)`` to ``(h * w, M)`` in raster order, float64."""
+    return y.double().flatten(2)[0].T.contiguous()
+
+
+def _image(rows: Tensor, size: Any) -> Tensor:
+    """The inverse of :func:`_rows`, of any type."""
+    return rows.T.reshape(1, rows.shape[1], *size)
+
+
+def _flat(values: Tensor) -> np.ndarray:
+    return values.flatten().to(torch.int32).cpu().numpy()
+

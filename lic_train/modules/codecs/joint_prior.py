@@ -1,0 +1,54 @@
+"""The joint prior: what is already decoded and side information together predict every latent."""
+
+from __future__ import annotations
+
+import torch
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.layers import MaskedConv2d
+from torch import Tensor
+
+from lic_train.modules.codecs.gaussian import GaussianCodec
+from lic_train.modules.layers import transforms
+from lic_train.modules.layers.exact import exactly
+from lic_train.modules.layers.wavefront import Code, wavefront
+
+
+class JointPrior(GaussianCodec):
+    """Minnen, Ballé, Toderici 2018 (arXiv 1809.02736), whole.
+
+    ::
+
+        x -> g_a -> y -> h_a -> z -> Q -> z_hat -> h_s ----------+
+                    y -> Q(y - mu) + mu -> y_hat -> context -> concat -> EP -> (sigma, mu)
+                                           y_hat -> g_s -> x_hat
+
+    The networks and state-dict keys are those of CompressAI's
+    ``JointAutoregressiveHierarchicalPriors`` (``mbt2018``), the latents are coded in wavefront
+    order. In eval mode ``forward`` decodes what the file holds, ``round(y - mu) + mu``;
+    CompressAI's decodes ``round(y)`` there. Not reproduced: the paper's training data.
+
+    Args:
+        N: channels of the transforms and of z.
+        M: channels of y.
+    """
+
+    def __init__(self, N: int = 192, M: int = 192) -> None:
+        super().__init__()
+        self.g_a = transforms.analysis(N, M)
+        self.g_s = transforms.synthesis(N, M)
+        self.h_a = transforms.hyper_analysis(N, M)
+        self.h_s = transforms.hyper_synthesis(N, M)
+        self.context_prediction = MaskedConv2d(M, 2 * M, kernel_size=5, padding=2)
+        self.entropy_parameters = transforms.entropy_parameters(4 * M, M)
+        self.entropy_bottleneck = EntropyBottleneck(N)
+        self.gaussian_conditional = GaussianConditional(None)
+
+    def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
+        hyper = self.h_s(z_hat)
+        context = self.context_prediction(y_tilde)
+        scales, means = self.entropy_parameters(torch.cat((hyper, context), dim=1)).chunk(2, dim=1)
+        return scales, means
+
+    def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
+        hyper = exactly(self.h_s, z_hat)
+        return wavefront(self.context_prediction, self.entropy_parameters, hyper, size, code)

@@ -1,0 +1,47 @@
+"""The mean-scale hyperprior: mean and scale of every latent from side information alone."""
+
+from __future__ import annotations
+
+import torch
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from torch import Tensor
+
+from lic_train.modules.codecs.gaussian import GaussianCodec
+from lic_train.modules.layers import transforms
+from lic_train.modules.layers.exact import exactly
+from lic_train.modules.layers.wavefront import Code
+
+
+class MeanScale(GaussianCodec):
+    """Minnen, Ballé, Toderici 2018 (arXiv 1809.02736) without the context model.
+
+    ::
+
+        x -> g_a -> y -> h_a -> z -> Q -> z_hat -> h_s -> (sigma, mu)
+                    y -> Q(y - mu) + mu -> y_hat -> g_s -> x_hat
+
+    The networks and state-dict keys are those of CompressAI's ``MeanScaleHyperprior``
+    (``mbt2018-mean``). Not reproduced: the paper's own training data and schedule length.
+
+    Args:
+        N: channels of the transforms and of z.
+        M: channels of y.
+    """
+
+    def __init__(self, N: int = 128, M: int = 192) -> None:
+        super().__init__()
+        self.g_a = transforms.analysis(N, M)
+        self.g_s = transforms.synthesis(N, M)
+        self.h_a = transforms.hyper_analysis(N, M)
+        self.h_s = transforms.hyper_synthesis(N, M)
+        self.entropy_bottleneck = EntropyBottleneck(N)
+        self.gaussian_conditional = GaussianConditional(None)
+
+    def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
+        scales, means = self.h_s(z_hat).chunk(2, dim=1)
+        return scales, means
+
+    def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
+        scales, means = exactly(self.h_s, z_hat)[0].flatten(1).T.chunk(2, dim=1)
+        everywhere = torch.arange(scales.shape[0], device=scales.device)
+        return code(everywhere, scales, means)

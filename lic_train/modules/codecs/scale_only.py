@@ -1,0 +1,50 @@
+"""The scale hyperprior: zero-mean Gaussians whose scales come from side information."""
+
+from __future__ import annotations
+
+import torch
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from torch import Tensor
+
+from lic_train.modules.codecs.gaussian import GaussianCodec
+from lic_train.modules.layers import transforms
+from lic_train.modules.layers.exact import exactly
+from lic_train.modules.layers.wavefront import Code
+
+
+class ScaleOnly(GaussianCodec):
+    """Ballé, Minnen, Singh, Hwang, Johnston 2018 (arXiv 1802.01436).
+
+    ::
+
+        x -> g_a -> y -> abs -> h_a -> z -> Q -> z_hat -> h_s -> sigma
+                    y -> Q -> y_hat -> g_s -> x_hat
+
+    The networks and state-dict keys are those of CompressAI's ``ScaleHyperprior``
+    (``bmshj2018-hyperprior``). Not reproduced: the paper's training data and schedule.
+
+    Args:
+        N: channels of the transforms and of z.
+        M: channels of y.
+    """
+
+    def __init__(self, N: int = 128, M: int = 192) -> None:
+        super().__init__()
+        self.g_a = transforms.analysis(N, M)
+        self.g_s = transforms.synthesis(N, M)
+        self.h_a = transforms.scale_hyper_analysis(N, M)
+        self.h_s = transforms.scale_hyper_synthesis(N, M)
+        self.entropy_bottleneck = EntropyBottleneck(N)
+        self.gaussian_conditional = GaussianConditional(None)
+
+    def hyper_analysis(self, y: Tensor) -> Tensor:
+        return self.h_a(y.abs())  # the sign of y says nothing about its scale
+
+    def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
+        scales = self.h_s(z_hat)
+        return scales, torch.zeros_like(scales)
+
+    def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
+        scales = exactly(self.h_s, z_hat)[0].flatten(1).T
+        everywhere = torch.arange(scales.shape[0], device=scales.device)
+        return code(everywhere, scales, torch.zeros_like(scales))

@@ -1,0 +1,69 @@
+"""Transform coding: an analysis transform, coded latents, a synthesis transform."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from lic_train.codec import Codec, Reconstruction, Shape
+from lic_train.errors import BitstreamError
+from lic_train.modules.layers.padding import ceil_div, crop_to, pad_to_multiple
+
+LATENT_STRIDE = 16
+"""Pixels a side that one position of y stands for."""
+
+
+class TransformCodec(Codec):
+    """``x -> g_a -> y -> (coded) -> y_hat -> g_s -> x_hat``; subclasses say how y is coded."""
+
+    stride: int = 64
+    """Sides are padded to multiples of this: 16 for y, times 4 where there is a z."""
+    num_chunks: int = 2
+    """Chunks per image, e.g. those of y and z."""
+
+    g_a: nn.Module
+    g_s: nn.Module
+
+    @abstractmethod
+    def latents(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """y ``(N, M, h, w)`` to y_hat and the likelihoods of all that is coded for it."""
+
+    @abstractmethod
+    def encode_latents(self, y: Tensor) -> list[bytes]:
+        """Code y ``(1, M, h, w)``."""
+
+    @abstractmethod
+    def decode_latents(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor:
+        """y_hat ``(1, M, *size)``, equal to what eval-mode :meth:`latents` gives."""
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """Image ``(N, 3, H, W)`` of any size to y."""
+        return self.g_a(pad_to_multiple(x, self.stride))
+
+    def synthesise(self, y_hat: Tensor, height: int, width: int) -> Tensor:
+        """y_hat to the image ``(N, 3, height, width)``, unclamped."""
+        return crop_to(self.g_s(y_hat), height, width)
+
+    def forward(self, x: Tensor) -> list[Reconstruction]:
+        y = self.analyse(x)
+        y_hat, likelihoods = self.latents(y)
+        x_hat = self.synthesise(y_hat, *x.shape[-2:])
+        return [Reconstruction(x_hat, x, likelihoods)]
+
+    def encode(self, x: Tensor, rate: int) -> list[bytes]:
+        return self.encode_latents(self.analyse(x))
+
+    def decode(self, chunks: list[bytes], shape: Shape, rate: int) -> Tensor:
+        if len(chunks) != self.num_chunks or len(shape) != 4 or shape[1] != 3:
+            raise BitstreamError("the stream does not hold what this codec writes")
+        height, width = shape[-2:]
+        steps = self.stride // LATENT_STRIDE
+        size = (ceil_div(height, self.stride) * steps, ceil_div(width, self.stride) * steps)
+        return self.synthesise(self.decode_latents(chunks, size), height, width)
+
+
+def float32(x: Tensor) -> torch.autocast:
+    """Context in which autocast is off: likelihoods are float32 whatever the bodies run in."""
+    return torch.autocast(x.device.type, enabled=False)

@@ -1,0 +1,36 @@
+"""The factorised prior of z: CompressAI's EntropyBottleneck, coded through :mod:`.symbols`."""
+
+from __future__ import annotations
+
+import torch
+from compressai.entropy_models import EntropyBottleneck
+from torch import Tensor
+
+from lic_train.modules.layers.symbols import SymbolDecoder, Tables, encode_symbols
+
+
+def encode_bottleneck(model: EntropyBottleneck, z: Tensor) -> tuple[Tensor, bytes]:
+    """Code z ``(1, N, h, w)``; return z_hat, float32 and equal to the decoder's, and the chunk."""
+    medians = _medians(model)
+    symbols = torch.round(z.float() - medians)
+    chunk = encode_symbols(
+        symbols.int().flatten().cpu().numpy(), _channel_indexes(z.shape), Tables(model)
+    )
+    return symbols + medians, chunk
+
+
+def decode_bottleneck(model: EntropyBottleneck, chunk: bytes, height: int, width: int) -> Tensor:
+    """z_hat ``(1, N, height, width)``, float32, on the model's device."""
+    medians = _medians(model)
+    shape = torch.Size((1, model.channels, height, width))
+    symbols = SymbolDecoder(chunk, Tables(model)).next(_channel_indexes(shape))
+    return torch.from_numpy(symbols).to(medians).reshape(shape) + medians
+
+
+def _medians(model: EntropyBottleneck) -> Tensor:
+    return model.quantiles[:, 0, 1].detach().reshape(1, -1, 1, 1)
+
+
+def _channel_indexes(shape: torch.Size):  # type: ignore[no-untyped-def]
+    _, channels, height, width = shape
+    return torch.arange(channels).repeat_interleave(height * width).numpy()

@@ -1,0 +1,40 @@
+"""Entropy parameters that every process, thread count and device computes alike.
+
+Encoder and decoder each compute the distributions of the latents; one that differs in its last
+bit picks another table and ruins the rest of the stream. So on this path, and on it alone,
+networks run in float64, one image at a time, and what they give is snapped to a coarse grid
+before anything uses it: float64 results differ by some 1e-15 between machines, so that a value
+within that distance of a grid boundary is all that can go wrong (about 1e-12 per value).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MEANS_PER_UNIT = 256
+"""Means are multiples of 1/256: at the smallest scale, 0.11, that costs 0.0001 bits."""
+
+
+def exactly(module: nn.Module, *inputs: Tensor) -> Any:
+    """``module(*inputs)`` in float64 with float64 copies of its weights; autocast is off."""
+    weights = {name: p.double() for name, p in module.state_dict(keep_vars=True).items()}
+    with torch.autocast(inputs[0].device.type, enabled=False), torch.no_grad():
+        return torch.func.functional_call(module, weights, tuple(x.double() for x in inputs))
+
+
+def snap(means: Tensor) -> Tensor:
+    """Round to multiples of ``1 / MEANS_PER_UNIT``; exact in float32 up to +-65536."""
+    return torch.round(means * MEANS_PER_UNIT) / MEANS_PER_UNIT
+
+
+def scale_indexes(scales: Tensor, table: Tensor) -> Tensor:
+    """Index of the smallest table entry that is not below each scale (the last where none is).
+
+    Args:
+        scales: any shape, any sign: what is below the table's first entry gets index 0.
+        table: rising scales, ``(levels,)``.
+    """
+    return torch.bucketize(scales, table[:-1].to(scales))

@@ -1,0 +1,76 @@
+"""The analysis and synthesis transforms of the hyperprior family, layer by layer as CompressAI's.
+
+Ballé et al. 2018 (arXiv 1802.01436) and Minnen et al. 2018 (arXiv 1809.02736). The indices in
+these ``Sequential``s are CompressAI's, so that a state dict goes both ways.
+"""
+
+from __future__ import annotations
+
+from compressai.layers import GDN
+from compressai.models.utils import conv, deconv
+from torch import nn
+
+
+def analysis(N: int, M: int) -> nn.Sequential:
+    """g_a: image ``(B, 3, H, W)`` to latents y ``(B, M, H/16, W/16)``."""
+    return nn.Sequential(
+        conv(3, N), GDN(N),
+        conv(N, N), GDN(N),
+        conv(N, N), GDN(N),
+        conv(N, M),
+    )  # fmt: skip
+
+
+def synthesis(N: int, M: int) -> nn.Sequential:
+    """g_s: latents y_hat ``(B, M, H/16, W/16)`` to image ``(B, 3, H, W)``, unclamped."""
+    return nn.Sequential(
+        deconv(M, N), GDN(N, inverse=True),
+        deconv(N, N), GDN(N, inverse=True),
+        deconv(N, N), GDN(N, inverse=True),
+        deconv(N, 3),
+    )  # fmt: skip
+
+
+def hyper_analysis(N: int, M: int) -> nn.Sequential:
+    """h_a of the mean-scale family: signed y ``(B, M, h, w)`` to z ``(B, N, h/4, w/4)``."""
+    return nn.Sequential(
+        conv(M, N, stride=1, kernel_size=3), nn.LeakyReLU(inplace=True),
+        conv(N, N), nn.LeakyReLU(inplace=True),
+        conv(N, N),
+    )  # fmt: skip
+
+
+def hyper_synthesis(N: int, M: int) -> nn.Sequential:
+    """h_s of the mean-scale family: z_hat ``(B, N, h/4, w/4)`` to ``(B, 2M, h, w)``."""
+    return nn.Sequential(
+        deconv(N, M), nn.LeakyReLU(inplace=True),
+        deconv(M, M * 3 // 2), nn.LeakyReLU(inplace=True),
+        conv(M * 3 // 2, M * 2, stride=1, kernel_size=3),
+    )  # fmt: skip
+
+
+def scale_hyper_analysis(N: int, M: int) -> nn.Sequential:
+    """h_a of the scale hyperprior: abs(y) ``(B, M, h, w)`` to z ``(B, N, h/4, w/4)``."""
+    return nn.Sequential(
+        conv(M, N, stride=1, kernel_size=3), nn.ReLU(inplace=True),
+        conv(N, N), nn.ReLU(inplace=True),
+        conv(N, N),
+    )  # fmt: skip
+
+
+def scale_hyper_synthesis(N: int, M: int) -> nn.Sequential:
+    """h_s of the scale hyperprior: z_hat to scales ``(B, M, h, w)``, >= 0."""
+    return nn.Sequential(
+        deconv(N, N), nn.ReLU(inplace=True),
+        deconv(N, N), nn.ReLU(inplace=True),
+        conv(N, M, stride=1, kernel_size=3), nn.ReLU(inplace=True),
+    )  # fmt: skip
+
+
+def entropy_parameters(channels_in: int, M: int) -> nn.Sequential:
+    """1x1 network from context (and hyper) features to ``2M`` = (scales, means), in that order."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, M * 10 // 3, 1), nn.LeakyReLU(inplace=True),
+        nn.Conv2d(M * 10 // 3, M * 8 // 3, 1), nn.LeakyReLU(inplace=True),
+        nn.Conv2d(M * 8 // 3, M * 2, 1),
+    )  # fmt: skip
