@@ -74,3 +74,21 @@ def entropy_parameters(channels_in: int, M: int) -> nn.Sequential:
         nn.Conv2d(M * 10 // 3, M * 8 // 3, 1), nn.LeakyReLU(inplace=True),
         nn.Conv2d(M * 8 // 3, M * 2, 1),
     )  # fmt: skip
+
+
+def mixture_hyper_analysis(M: int) -> nn.Sequential:
+    """EDIC's h_a: y ``(B, M, h, w)`` to z ``(B, M, h/4, w/4)``."""
+    return nn.Sequential(
+        conv(M, M, stride=1, kernel_size=3), nn.LeakyReLU(inplace=True),
+        conv(M, M), nn.LeakyReLU(inplace=True),
+        nn.Conv2d(M, M, 5, stride=2, padding=2, bias=False),
+    )  # fmt: skip
+
+
+def mixture_parameters(M: int, components: int) -> nn.Sequential:
+    """1x1 network from h_s features ``2M`` to ``3 * K * M`` = (scales, means, weight logits)."""
+    return nn.Sequential(
+        nn.Conv2d(2 * M, 3 * M, 1), nn.LeakyReLU(inplace=True),
+        nn.Conv2d(3 * M, 4 * M, 1), nn.LeakyReLU(inplace=True),
+        nn.Conv2d(4 * M, 3 * components * M, 1, bias=False),
+    )  # fmt: skip

@@ -1,0 +1,186 @@
+"""Integers under a Gaussian mixture of their own per element, to bytes and back.
+
+A mixture has no table to choose from: every element needs its own distribution. All arithmetic
+that decides it is done on integers (means in 1/256, scales on a logarithmic grid, weights in
+1/4096, the normal distribution function from one integer table), so that any machine gets the
+same numbers. Per element only a window around the likely values is tabulated, as narrow as its
+scale allows, plus one escape symbol for the rest; elements of equal window width are coded in one
+call. No loop over elements.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import constriction
+import numpy as np
+
+from lic_train.errors import BitstreamError
+from lic_train.modules.layers.exact import MEANS_PER_UNIT
+
+SCALES_PER_OCTAVE = 16
+MIN_SCALE, MAX_SCALE = 0.11, 256.0
+WEIGHT_SUM = 1 << 12
+MAX_MEAN = 1 << 15
+REACH = 5.0  # a window reaches this many standard deviations beyond each component's mean
+MAX_HALF_WIDTH = 2048
+ESCAPE_BITS = 24  # an escaped symbol's offset, in two halves of equal probability
+_HALF = 1 << ESCAPE_BITS // 2
+
+# Phi on [-8, 8] in steps of 2^-12, as integers of 2^24: 65,537 entries.
+_STEPS_PER_SIGMA = 1 << 12
+_LIMIT = 8 * _STEPS_PER_SIGMA
+_PHI_ONE = 1 << 24
+_PHI = np.array(
+    [
+        round(_PHI_ONE * 0.5 * math.erfc(-i / _STEPS_PER_SIGMA / math.sqrt(2)))
+        for i in range(-_LIMIT, _LIMIT + 1)
+    ],
+    dtype=np.int64,
+)
+_LOWEST = round(math.log2(MIN_SCALE) * SCALES_PER_OCTAVE)
+_HIGHEST = round(math.log2(MAX_SCALE) * SCALES_PER_OCTAVE)
+_SCALES = 2.0 ** (np.arange(_LOWEST, _HIGHEST + 1) / SCALES_PER_OCTAVE)
+_SHIFT = 24
+# steps of the Phi table per 1/256 of the latent, in 2^-24
+_SLOPES = np.round(_STEPS_PER_SIGMA / (_SCALES * MEANS_PER_UNIT) * (1 << _SHIFT)).astype(np.int64)
+_REACHES = np.ceil(REACH * _SCALES * MEANS_PER_UNIT).astype(np.int64)
+
+_CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
+_UNIFORM = constriction.stream.model.Uniform(_HALF)
+
+
+class Mixture(NamedTuple):
+    """Integer parameters of ``n`` mixtures of ``K`` components; built by :func:`fixed_point`.
+
+    Attributes:
+        means: ``(n, K)``, in 1/256.
+        scales: ``(n, K)``, indexes on the logarithmic grid.
+        weights: ``(n, K)``, each row sums to ``WEIGHT_SUM``.
+    """
+
+    means: np.ndarray
+    scales: np.ndarray
+    weights: np.ndarray
+
+
+def fixed_point(weights: np.ndarray, means: np.ndarray, scales: np.ndarray) -> Mixture:
+    """Snap float64 parameters, each ``(n, K)``, to the integer grid.
+
+    Args:
+        weights: >= 0, rows sum to 1.
+        means: in units of the latent; beyond +-32768 they are clipped.
+        scales: standard deviations; clipped to [0.11, 256].
+    """
+    mean_steps = np.rint(np.clip(means, -MAX_MEAN, MAX_MEAN) * MEANS_PER_UNIT).astype(np.int64)
+    octaves = np.log2(np.clip(scales, MIN_SCALE, MAX_SCALE)) * SCALES_PER_OCTAVE
+    indexes = np.clip(np.rint(octaves).astype(np.int64) - _LOWEST, 0, len(_SCALES) - 1)
+    weight_steps = np.rint(weights * WEIGHT_SUM).astype(np.int64)
+    # What rounding took or gave goes to the largest component, so that rows sum exactly.
+    largest = weight_steps.argmax(axis=1)
+    rows = np.arange(len(weight_steps))
+    weight_steps[rows, largest] += WEIGHT_SUM - weight_steps.sum(axis=1)
+    return Mixture(mean_steps, indexes, weight_steps)
+
+
+def encode_mixture(symbols: np.ndarray, mixture: Mixture) -> bytes:
+    """Code ``symbols``, ``(n,)`` integers within +-2^22 of their means.
+
+    Raises:
+        ValueError: a symbol is farther than that from its mean.
+    """
+    coder = constriction.stream.stack.AnsCoder()
+    batches, escapes = [], []
+    for members, centre, half_width, rows in _windows(mixture):
+        offset = symbols[members] - centre + half_width
+        escaped = (offset < 0) | (offset > 2 * half_width)
+        batches.append((np.where(escaped, 2 * half_width + 1, offset).astype(np.int32), rows))
+        escapes.append((symbols[members] - centre)[escaped])
+    far = np.concatenate(escapes) if escapes else np.empty(0, np.int64)
+    if far.size and np.abs(far).max() >= 1 << ESCAPE_BITS - 2:
+        raise ValueError("a latent is too far from its mean to be coded")
+    # The coder is a stack: what is coded last comes out first.
+    if far.size:
+        far = far + (1 << ESCAPE_BITS - 1)
+        halves = np.stack((far // _HALF, far % _HALF), axis=1).reshape(-1).astype(np.int32)
+        coder.encode_reverse(halves, _UNIFORM)
+    for window_symbols, rows in reversed(batches):
+        coder.encode_reverse(window_symbols, _CATEGORICAL, rows)
+    return coder.get_compressed().astype("<u4").tobytes()
+
+
+def decode_mixture(chunk: bytes, mixture: Mixture) -> np.ndarray:
+    """The ``(n,)`` symbols, int64, that :func:`encode_mixture` coded with the same ``mixture``.
+
+    Raises:
+        BitstreamError: the chunk cannot be one of this coder.
+    """
+    if len(chunk) % 4 or chunk[-4:] == bytes(4):
+        raise BitstreamError("a chunk of the stream is malformed")
+    coder = constriction.stream.stack.AnsCoder(np.frombuffer(chunk, "<u4").astype(np.uint32))
+    symbols = np.empty(len(mixture.means), dtype=np.int64)
+    escapes = []
+    for members, centre, half_width, rows in _windows(mixture):
+        offset = coder.decode(_CATEGORICAL, rows)
+        symbols[members] = centre + offset - half_width
+        escaped = offset == 2 * half_width + 1
+        escapes.append((members[escaped], centre[escaped]))
+    who = np.concatenate([members for members, _ in escapes])
+    if who.size:
+        halves = coder.decode(_UNIFORM, 2 * who.size).astype(np.int64).reshape(-1, 2)
+        far = halves[:, 0] * _HALF + halves[:, 1] - (1 << ESCAPE_BITS - 1)
+        symbols[who] = np.concatenate([centre for _, centre in escapes]) + far
+    return symbols
+
+
+def probabilities(mixture: Mixture, centre: np.ndarray, half_width: int) -> np.ndarray:
+    """Probability of ``centre - half_width ... centre + half_width`` and, last, of all others.
+
+    Returns:
+        ``(n, 2 * half_width + 2)`` float64 holding integers that sum to
+        ``WEIGHT_SUM * 2^24`` in every row: exact, so every machine has the same.
+    """
+    total = WEIGHT_SUM * _PHI_ONE
+    edges = np.arange(-half_width, half_width + 2) * MEANS_PER_UNIT - MEANS_PER_UNIT // 2
+    cdf = np.zeros((len(centre), len(edges)), dtype=np.int64)
+    for k in range(mixture.means.shape[1]):
+        start = centre * MEANS_PER_UNIT - mixture.means[:, k]
+        steps = (start[:, None] + edges) * _SLOPES[mixture.scales[:, k]][:, None] >> _SHIFT
+        np.clip(steps, -_LIMIT, _LIMIT, out=steps)
+        steps += _LIMIT
+        cdf += _PHI[steps] * mixture.weights[:, k, None]
+    rows = np.empty((len(centre), len(edges)), dtype=np.float64)
+    np.subtract(cdf[:, 1:], cdf[:, :-1], out=rows[:, :-1], casting="unsafe")
+    rows[:, -1] = total - (cdf[:, -1] - cdf[:, 0])
+    return rows
+
+
+def _windows(mixture: Mixture) -> Iterator[tuple[np.ndarray, np.ndarray, int, np.ndarray]]:
+    """Elements by window width: their numbers, window centres, half width, probabilities."""
+    present = mixture.weights > 0
+    reach = _REACHES[mixture.scales]
+    far = np.int64(1) << 40
+    lowest = np.where(present, mixture.means - reach, far).min(axis=1)
+    highest = np.where(present, mixture.means + reach, -far).max(axis=1)
+    centre = (lowest + highest) // 2 + MEANS_PER_UNIT // 2 >> MEANS_PER_UNIT.bit_length() - 1
+    needed = -(-(highest - lowest) // (2 * MEANS_PER_UNIT))
+    half_width = 1
+    while True:
+        narrower = 0 if half_width == 1 else half_width // 2
+        last = half_width >= MAX_HALF_WIDTH
+        (members,) = np.nonzero((needed > narrower) & (last | (needed <= half_width)))
+        # A limited number at a time, so that memory does not grow with the image.
+        for part in np.array_split(members, -(-members.size * half_width // (1 << 20)) or 1):
+            if part.size:
+                chosen = Mixture(*(values[part] for values in mixture))
+                yield (
+                    part,
+                    centre[part],
+                    half_width,
+                    probabilities(chosen, centre[part], half_width),
+                )
+        if last:
+            return
+        half_width *= 2
