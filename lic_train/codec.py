@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from compressai.entropy_models import EntropyBottleneck, EntropyModel
+from compressai.models.base import get_scale_table
 from torch import Tensor, nn
 
 from lic_train.bitstream import FINGERPRINT_BYTES, Bitstream
@@ -134,8 +135,12 @@ class Codec(nn.Module, ABC):
 
     def aux_loss(self) -> Tensor:
         """Distance of the quantiles from where the densities want them, summed; 0 without any."""
-        losses = [m.loss() for m in self.modules() if isinstance(m, EntropyBottleneck)]
+        losses = [bottleneck.loss() for bottleneck in self.entropy_bottlenecks()]
         return torch.stack(losses).sum() if losses else torch.zeros(())
+
+    def entropy_bottlenecks(self) -> list[EntropyBottleneck]:
+        """All factorised priors, the codec's own and those of codecs within it."""
+        return [m for m in self.modules() if isinstance(m, EntropyBottleneck)]
 
     @torch.no_grad()
     def update(self, solve_quantiles: bool = False) -> None:
@@ -147,8 +152,6 @@ class Codec(nn.Module, ABC):
             solve_quantiles: first put the quantiles of the entropy bottlenecks where the aux
                 loss is 0 (bisection), whatever the aux optimizer left.
         """
-        from compressai.models.base import get_scale_table
-
         for module in self.modules():
             if isinstance(module, EntropyBottleneck):
                 module.update(force=True, update_quantiles=solve_quantiles)

@@ -1,0 +1,37 @@
+"""``python -m lic_train experiment=edic_gmm``: train a codec and end in real files."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import hydra
+from omegaconf import DictConfig
+
+from lic_train.configs import config_dir
+from lic_train.faults import one_line
+
+
+@hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")
+def train(cfg: DictConfig) -> None:
+    """One Hydra job: one run."""
+    from lic_train.experiment import run
+
+    run(cfg)
+
+
+def main() -> None:
+    """Run; a fault of the input ends in one line on stderr and exit code 2."""
+    asked_for_traces = "HYDRA_FULL_ERROR" in os.environ
+    # Makes Hydra raise instead of printing its own page and exiting.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
+    with one_line("lic_train", traces=asked_for_traces):
+        train()
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)

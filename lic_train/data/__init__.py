@@ -1,0 +1,1 @@
+"""Images in: photographs of a folder or of installed packages, cropped into training batches."""

@@ -1,0 +1,145 @@
+"""Two image sources and a crop become training batches, validation crops and whole test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lic_train.data.draws import Draw, Draws, DrawSampler
+from lic_train.data.sources import ImageSource
+from lic_train.data.transforms import Crop, centre_crop
+from lic_train.errors import DataError
+
+
+class Batch(NamedTuple):
+    """x: float32 (N, 3, s, s) or, in validation, (1, 3, H, W), in [0, 1]; names: one per image."""
+
+    x: Tensor
+    names: list[str]
+
+
+class Signal(NamedTuple):
+    """A whole evaluation image: pixels uint8 (3, H, W)."""
+
+    name: str
+    pixels: Tensor
+
+
+def collate(draws: list[Draw]) -> Batch:
+    """Stack equal-sized uint8 images and scale 0-255 to [0, 1], once per batch."""
+    x = torch.stack([draw.pixels for draw in draws]).float().div_(255)
+    return Batch(x, [draw.name for draw in draws])
+
+
+class CentreCrops(Dataset[Draw]):
+    """The evaluation images, each cut to its central `side` x `side` pixels at most."""
+
+    def __init__(self, source: ImageSource, side: int) -> None:
+        self.source = source
+        self.side = side
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Draw:
+        return Draw(centre_crop(self.source.pixels(index), self.side), self.source.name(index))
+
+
+class ImageDataModule(LightningDataModule):
+    """Training crops and evaluation images of photographs.
+
+    train, eval: the two sets of images; keeping them disjoint is their business.
+    crop: makes every training sample; its generator is seeded by (seed, draw number).
+    batch_size: crops per batch and rank; a last batch that is not full is dropped.
+    epoch_size: crops per epoch over all ranks, whatever the number of images.
+    seed: >= 0, of the order of the images and of the crops.
+    num_workers: loader processes for training; each keeps its own decoded images. Evaluation images
+        are decoded in the main process, where validation and `signals` share them.
+    eval_crop: validation batches are single images cut to this many pixels a side at most.
+    root, eval_root, crop_size, longest_side: not used here. They are settings of conf/data/*.yaml
+        that its train, eval and crop nodes refer to, so that `data.root=FOLDER` suffices.
+
+    The trainer needs `use_distributed_sampler=False`: the sampler here shares the draws out. Every
+    rank sees all validation images. Raises DataError for sizes that give no batch.
+    """
+
+    def __init__(
+        self,
+        train: ImageSource,
+        eval: ImageSource,
+        crop: Crop,
+        batch_size: int,
+        epoch_size: int,
+        seed: int = 0,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        eval_crop: int = 256,
+        root: str | Path | None = None,
+        eval_root: str | Path | None = None,
+        crop_size: int | None = None,
+        longest_side: int | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or eval_crop < 1:
+            raise DataError(f"batch_size {batch_size} and eval_crop {eval_crop} must be at least 1")
+        if seed < 0:
+            raise DataError(f"the data seed is {seed}; give 0 or more")
+        _require_full_batch(epoch_size, batch_size)
+        self.train_source = train
+        self.eval_source = eval
+        self.batch_size = batch_size
+        self.epoch_size = epoch_size
+        self.seed = seed
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self.eval_crop = eval_crop
+        self.draws = Draws(train, crop, seed)
+
+    def train_dataloader(self) -> DataLoader[Draw]:
+        """The full batches of epoch_size // world_size crops; raises DataError if there is none."""
+        sampler = DrawSampler(self.epoch_size)
+        _require_full_batch(len(sampler), self.batch_size)
+        return DataLoader(
+            self.draws,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,  # or each epoch would decode all images anew
+            collate_fn=collate,
+            pin_memory=self.pin_memory,
+            drop_last=True,
+            generator=self._loader_generator(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Draw]:
+        """One evaluation image per batch, centre-cropped, always in the same order."""
+        return DataLoader(
+            CentreCrops(self.eval_source, self.eval_crop),
+            batch_size=1,
+            collate_fn=collate,
+            pin_memory=self.pin_memory,
+            generator=self._loader_generator(),
+        )
+
+    def signals(self) -> Iterator[Signal]:
+        """The whole evaluation images in source order, for coding to real bitstreams."""
+        for index in range(len(self.eval_source)):
+            yield Signal(self.eval_source.name(index), self.eval_source.pixels(index))
+
+    def _loader_generator(self) -> torch.Generator:
+        """DataLoader draws one number per epoch, by default from the global generator."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+def _require_full_batch(crops: int, batch_size: int) -> None:
+    if crops < batch_size:
+        raise DataError(
+            f"an epoch has {crops} crops per rank, fewer than batch_size {batch_size}; "
+            "raise data.epoch_size or lower data.batch_size"
+        )

@@ -1,0 +1,182 @@
+"""An image source is a numbered set of named photographs, decoded when asked for and then kept."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from lic_train.data.images import list_images, read_image, shrink
+from lic_train.errors import DataError
+
+Split = Literal["train", "eval"]
+
+# Samples: split -> (import name, file below its data folder). All are real colour photographs.
+SAMPLES: dict[str, list[tuple[str, str]]] = {
+    "train": [
+        ("skimage", "astronaut.png"),
+        ("skimage", "coffee.png"),
+        ("skimage", "rocket.jpg"),
+        ("skimage", "motorcycle_left.png"),
+        ("sporco", "barbara.png"),
+        ("sporco", "sail.png"),
+        ("sporco", "tulips.png"),
+    ],
+    "eval": [("sporco", "kodim23.png"), ("sporco", "monarch.png"), ("skimage", "chelsea.png")],
+}
+DISTRIBUTIONS = {"skimage": "scikit-image", "sporco": "sporco"}  # import name -> pip name
+
+
+class ImageSource(ABC):
+    """What the data module needs of a set of images; write these three to bring your own."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of images, at least 1."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Name of image `index`, unique within the source."""
+
+    @abstractmethod
+    def pixels(self, index: int) -> Tensor:
+        """Image `index` as uint8 (3, H, W), to be read only. Raises DataError if unreadable."""
+
+
+class ImageFiles(ImageSource):
+    """Named image files, decoded at first use.
+
+    longest_side: images are downscaled (Lanczos) so that neither side exceeds this many pixels.
+    cache_mb: decoded images kept in memory, in megabytes of 10^6 bytes, per process: `num_workers`
+        loader processes keep that much each.
+    """
+
+    def __init__(
+        self,
+        files: list[tuple[str, Path]],
+        longest_side: int | None = None,
+        cache_mb: float = 1024,
+    ) -> None:
+        if longest_side is not None and longest_side < 1:
+            raise DataError(f"longest_side is {longest_side}; give at least 1 pixel, or null")
+        self.files = files
+        self.longest_side = longest_side
+        self._room = cache_mb * 1e6  # bytes left in the cache
+        self._cache: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, index: int) -> str:
+        return self.files[index][0]
+
+    def pixels(self, index: int) -> Tensor:
+        if index in self._cache:
+            return self._cache[index]
+        pixels = read_image(self.files[index][1]).pixels
+        if self.longest_side is not None:
+            pixels = shrink(pixels, self.longest_side)
+        # First come, first kept: every pass visits all images in a new order, so that throwing out
+        # the oldest would hit no more often and decode no less.
+        if pixels.numel() <= self._room:
+            self._room -= pixels.numel()
+            self._cache[index] = pixels
+        return pixels
+
+
+class ImageFolder(ImageFiles):
+    """The images below a folder, or their training or evaluation part; the two never overlap.
+
+    split: None takes all of `root`. Otherwise, without `eval_root`, every `eval_every`-th file in
+        sorted order, beginning with the first, is "eval" and the others are "train". With
+        `eval_root`, "eval" is all of that folder, and "train" is `root` without the files of
+        `eval_root`. Where neighbouring files show one scene (frames, bursts), give `eval_root`.
+    limit: keep only the first `limit` images.
+    Names are paths relative to the folder, with "/".
+
+    Raises DataError if no root is given, a folder is missing or empty, or nothing is left.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None,
+        split: Split | None = None,
+        eval_root: str | Path | None = None,
+        eval_every: int = 3,
+        limit: int | None = None,
+        longest_side: int | None = None,
+        cache_mb: float = 1024,
+    ) -> None:
+        if root is None:
+            raise DataError("no image folder is given; add data.root=FOLDER")
+        folder = Path(root).expanduser()
+        if split is None:
+            paths = list_images(folder)
+        elif split not in ("train", "eval"):
+            raise DataError(f"split is {split!r}; give train, eval or null")
+        elif eval_root is None:
+            paths = _split_one_folder(folder, split, eval_every)
+        elif split == "eval":
+            folder = Path(eval_root).expanduser()
+            paths = list_images(folder)
+        else:
+            held_out = {path.resolve() for path in list_images(eval_root)}
+            paths = [path for path in list_images(folder) if path.resolve() not in held_out]
+            if not paths:
+                raise DataError(f"{folder}: every image is in eval_root as well; give two folders")
+        if limit is not None:
+            if limit < 1:
+                raise DataError(f"limit is {limit}; give at least 1 image, or null for all")
+            paths = paths[:limit]
+        files = [(path.relative_to(folder).as_posix(), path) for path in paths]
+        super().__init__(files, longest_side, cache_mb)
+
+
+def _split_one_folder(root: Path, split: Split, eval_every: int) -> list[Path]:
+    if eval_every < 2:
+        raise DataError(f"eval_every is {eval_every}; give 2 or more")
+    paths = list_images(root)
+    if len(paths) < 2:
+        raise DataError(f"{root}: one image cannot be split; give data.eval_root=FOLDER as well")
+    return [p for i, p in enumerate(paths) if (i % eval_every == 0) == (split == "eval")]
+
+
+class Samples(ImageFiles):
+    """Ten real photographs out of installed packages: 7 for training, 3 for evaluation.
+
+    They need no download and suit demonstrations and tests, not published figures. Names are file
+    names without extension. Raises DataError if a package is not installed.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        limit: int | None = None,
+        longest_side: int | None = None,
+        cache_mb: float = 1024,
+    ) -> None:
+        if split not in SAMPLES:
+            raise DataError(f"split is {split!r}; give train or eval")
+        if limit is not None and limit < 1:
+            raise DataError(f"limit is {limit}; give at least 1 image, or null for all")
+        chosen = SAMPLES[split][:limit]
+        files = [(Path(file).stem, _package_file(package, file)) for package, file in chosen]
+        super().__init__(files, longest_side, cache_mb)
+
+
+def _package_file(package: str, file: str) -> Path:
+    """Path of `data/<file>` in an installed package, found without importing the package."""
+    distribution = DISTRIBUTIONS[package]
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(f"the sample {file} needs a package; run: pip install {distribution}")
+    path = Path(list(spec.submodule_search_locations)[0]) / "data" / file
+    if not path.is_file():
+        raise DataError(
+            f"the installed {distribution} lacks the sample {file}; "
+            f"run: pip install --upgrade {distribution}"
+        )
+    return path

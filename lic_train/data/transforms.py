@@ -1,0 +1,80 @@
+"""Crops: functions of an image and a random generator, and of nothing else."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from lic_train.errors import DataError
+
+
+class Crop(Protocol):
+    """What the data module calls: uint8 (3, H, W) and a generator to uint8 (3, s, s)."""
+
+    def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor: ...
+
+
+class RandomResizedCrop:
+    """A random square of the image at a random scale, as a `size` x `size` crop, maybe mirrored.
+
+    The square's side is drawn log-uniformly from `size` to `size / min_scale` pixels, at most the
+    image's short side, and antialiased down to `size` (bicubic, on 8-bit samples). `min_scale=1` is
+    a plain crop: its samples are those of the image. An image whose short side is below `size` is
+    upscaled: its largest squares are resized to `size`.
+
+    size: pixels, at least 1. min_scale: in (0, 1]. horizontal_flip, vertical_flip: mirror left and
+    right, or top and bottom, with probability one half. Raises DataError for other values.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        min_scale: float = 0.5,
+        horizontal_flip: bool = True,
+        vertical_flip: bool = False,
+    ) -> None:
+        if size < 1:
+            raise DataError(f"the crop size is {size}; give at least 1 pixel")
+        if not 0 < min_scale <= 1:
+            raise DataError(f"min_scale is {min_scale}; give a number above 0 and at most 1")
+        self.size = size
+        self.min_scale = min_scale
+        self.horizontal_flip = horizontal_flip
+        self.vertical_flip = vertical_flip
+
+    def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 (3, H, W) to uint8 (3, size, size); draws five numbers from `generator`."""
+        # Always five, so that switching a flip on leaves the squares as they were.
+        draws = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+        height, width = pixels.shape[-2:]
+        side = self._side(min(height, width), draws[0])
+        top = int(draws[1] * (height - side + 1))
+        left = int(draws[2] * (width - side + 1))
+        square = pixels[:, top : top + side, left : left + side]
+        if side != self.size:
+            square = interpolate(
+                square[None], size=(self.size, self.size), mode="bicubic", antialias=True
+            )[0]
+        if self.horizontal_flip and draws[3] < 0.5:
+            square = square.flip(-1)
+        if self.vertical_flip and draws[4] < 0.5:
+            square = square.flip(-2)
+        return square
+
+    def _side(self, short_side: int, draw: float) -> int:
+        """Side of the source square in pixels, for a draw in [0, 1)."""
+        largest = min(self.size / self.min_scale, short_side)
+        if largest <= self.size:
+            return min(self.size, short_side)
+        return round(math.exp(math.log(self.size) + draw * math.log(largest / self.size)))
+
+
+def centre_crop(pixels: Tensor, side: int) -> Tensor:
+    """The central (C, min(H, side), min(W, side)) of (C, H, W)."""
+    height, width = pixels.shape[-2:]
+    top, left = max(0, height - side) // 2, max(0, width - side) // 2
+    return pixels[..., top : top + side, left : left + side]

@@ -1,0 +1,192 @@
+"""From a config to a finished run: the only file that reads ``cfg``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from lic_train.anchors import jpeg_points
+from lic_train.codec import Codec
+from lic_train.decoder_process import DecoderProcess
+from lic_train.errors import LicError, ModelError
+from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
+from lic_train.export import load_codec, ready_copy, save_codec
+from lic_train.modules.codec_module import CodecModule
+from lic_train.report.figures import rd_curve_figure
+from lic_train.report.table import print_table, results_table
+
+
+@dataclass
+class Experiment:
+    """The objects of one run, built from its config."""
+
+    data: Any
+    module: CodecModule
+    trainer: pl.Trainer
+    model_config: DictConfig
+
+
+def build(cfg: DictConfig) -> Experiment:
+    """Instantiate data, codec, module and trainer; every key is a constructor argument."""
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = instantiate(cfg.data)
+    codec = instantiate(cfg.model)
+    module = instantiate(cfg.module)(
+        codec,
+        instantiate(cfg.loss),
+        net=instantiate(cfg.optimizer.net),
+        aux=instantiate(cfg.optimizer.aux),
+        scheduler=instantiate(cfg.scheduler),
+    )
+    trainer = instantiate(
+        cfg.trainer,
+        precision=resolve_precision(str(cfg.trainer.precision)),
+        default_root_dir=cfg.run_dir,
+        callbacks=[instantiate(c) for c in cfg.callbacks.values() if c],
+        logger=[instantiate(c) for c in cfg.logger.values() if c],
+    )
+    return Experiment(data, module, trainer, cfg.model)
+
+
+def resolve_precision(precision: str) -> str:
+    """"auto" is bf16 where the processor or GPU computes in it, else float32."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16-mixed" if has_bf16() else "32-true"
+
+
+def run(cfg: DictConfig) -> Path:
+    """Train, export, code the evaluation images to files, report. Returns the run directory.
+
+    A run directory that holds ``checkpoints/last.ckpt`` is gone on with.
+    """
+    run_dir = Path(cfg.run_dir).resolve()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    os.environ.setdefault("WANDB_SILENT", "true")
+    experiment = build(cfg)
+    last = run_dir / "checkpoints" / "last.ckpt"
+    try:
+        experiment.trainer.fit(
+            experiment.module,
+            datamodule=experiment.data,
+            ckpt_path=str(last) if last.is_file() else None,
+            weights_only=True,
+        )
+    except (EOFError, RuntimeError, KeyError) as error:
+        if last.is_file() and experiment.trainer.global_step == 0:
+            reason = str(error).strip().splitlines()[:1]
+            raise ModelError(
+                f"{last} is not a checkpoint of this model ({' '.join(reason)}): take another "
+                "hydra.run.dir"
+            ) from error
+        raise
+    if experiment.trainer.is_global_zero:
+        export(cfg, experiment, run_dir)
+        points = judge(
+            run_dir,
+            experiment.data.signals(),
+            out_dir=run_dir,
+            dataset=dataset_name(cfg),
+            name=str(cfg.name),
+            lmbda=float(cfg.lmbda),
+            save_images=cfg.evaluation.save_images,
+            device=cfg.evaluation.device,
+        )
+        for logger in experiment.trainer.loggers:
+            logger.log_metrics(headline(points, str(cfg.name)), experiment.trainer.global_step)
+            logger.finalize("success")
+        conclude(points, str(cfg.name), run_dir)
+    return run_dir
+
+
+def dataset_name(cfg: DictConfig) -> str:
+    """What the rows call the evaluation images: the config's choice, or their folder's name."""
+    root = cfg.data.get("eval_root") or cfg.data.get("root")
+    if root:
+        return Path(str(root)).resolve().name
+    return str(OmegaConf.select(cfg, "data.name", default="samples"))
+
+
+def export(cfg: DictConfig, experiment: Experiment, run_dir: Path) -> Codec:
+    """Write what decoding needs into the run directory."""
+    codec = ready_copy(experiment.module.codec, experiment.module.solves_quantiles)
+    return save_codec(
+        run_dir,
+        codec,
+        experiment.model_config,
+        name=str(cfg.name),
+        lmbda=float(cfg.lmbda),
+        metric=str(cfg.loss.get("metric", "")),
+        steps=experiment.trainer.global_step,
+    )
+
+
+def judge(
+    model_dir: Path,
+    signals: Any,
+    *,
+    out_dir: Path,
+    dataset: str,
+    name: str,
+    lmbda: float | None,
+    save_images: int = 3,
+    device: str = "cpu",
+) -> list[RDPoint]:
+    """Code ``signals`` with an exported model, decode the files in another process, add JPEG, and
+    write ``rd_points.csv``, ``rd_summary.json``, ``figures/rd_curve.png``, bitstreams and
+    reconstructions into ``out_dir``."""
+    signals = list(signals)
+    console = Console(stderr=True)
+    codec = load_codec(model_dir, device)
+    with (
+        console.status(f"coding {len(signals)} images of {dataset} to files"),
+        DecoderProcess(model_dir, device) as decoder,
+    ):
+        points = evaluate(
+            codec,
+            signals,
+            dataset=dataset,
+            name=name,
+            lmbda=lmbda,
+            out_dir=out_dir,
+            decoder=decoder,
+            device=device,
+            save_images=save_images,
+        )
+    with console.status("coding them as JPEG"):
+        points += jpeg_points(signals, dataset)
+    write_csv(points, out_dir / "rd_points.csv")
+    write_summary(points, out_dir / "rd_summary.json")
+    figures = out_dir / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    rd_curve_figure(points, figures / "rd_curve.png")
+    return points
+
+
+def headline(points: list[RDPoint], name: str) -> dict[str, float]:
+    """Means over the images at the finest rate, for loggers."""
+    own = [p for p in points if p.codec == name]
+    finest = [p for p in own if p.rate == max(q.rate for q in own)]
+    keys = ("bpp", "bpp_estimated", "psnr", "ms_ssim")
+    return {f"rd/{k}": sum(getattr(p, k) for p in finest) / len(finest) for k in keys}
+
+
+def conclude(points: list[RDPoint], name: str, run_dir: Path) -> None:
+    """The last lines a command prints: the table, then where everything is."""
+    print_table(results_table(points, name))
+    print(run_dir)
+
+
+__all__ = ["Experiment", "LicError", "build", "judge", "run"]

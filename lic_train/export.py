@@ -1,0 +1,135 @@
+"""What decoding needs, and nothing else: weights and tables as safetensors, the model as YAML.
+
+A training checkpoint holds optimizers and no tables; an export holds tables and no optimizers.
+Nothing in it is executed: the YAML may only name classes that are torch modules.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import HydraException
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from lic_train import __version__
+from lic_train.codec import Codec
+from lic_train.errors import ModelError
+
+WEIGHTS = "model.safetensors"
+CONFIG = "model.yaml"
+
+
+def ready_copy(codec: Codec, solve_quantiles: bool = False) -> Codec:
+    """A deep copy in eval mode with tables, so that the codec that trains on stays as it is."""
+    ready = copy.deepcopy(codec).eval().cpu()
+    ready.update(solve_quantiles)
+    return ready
+
+
+def save_codec(directory: Path, codec: Codec, model: DictConfig, **about: Any) -> Codec:
+    """Write ``model.safetensors`` and ``model.yaml``; return the codec as they hold it.
+
+    Args:
+        directory: is made where it does not exist.
+        codec: in eval mode with tables, see :func:`ready_copy`.
+        model: the config that instantiates it (``_target_`` and arguments).
+        about: what a reader wants to know of it, e.g. ``lmbda``; plain values.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {name: t.detach().cpu().contiguous() for name, t in codec.state_dict().items()}
+    weights, config = directory / WEIGHTS, directory / CONFIG
+    save_file(tensors, f"{weights}.tmp", metadata={"format": "pt", "lic_train": __version__})
+    text = OmegaConf.to_yaml(
+        OmegaConf.create({"lic_train": __version__, "about": about, "model": model}), resolve=True
+    )
+    Path(f"{config}.tmp").write_text(text)
+    os.replace(f"{weights}.tmp", weights)
+    os.replace(f"{config}.tmp", config)
+    return codec
+
+
+def load_codec(directory: Path, device: str = "cpu") -> Codec:
+    """The codec of a run directory, in eval mode, ready to compress and decompress.
+
+    Raises:
+        ModelError: a file is missing or damaged, or weights and config do not fit together.
+    """
+    directory = Path(directory)
+    model = _read_config(directory).model
+    weights = directory / WEIGHTS
+    try:
+        tensors = load_file(weights)
+    except FileNotFoundError:
+        raise ModelError(f"{weights} is missing: export the run again") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{weights} is damaged ({error}): copy or export it again") from None
+    _allow_only_modules(model)
+    try:
+        codec = instantiate(model)
+        if not isinstance(codec, Codec):
+            raise ModelError(f"{directory / CONFIG} names {type(codec).__name__}, not a codec")
+        codec.load_state_dict(tensors)
+    except (HydraException, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()
+        raise ModelError(
+            f"{weights} does not fit {directory / CONFIG}: {' '.join(reason[:2])}"
+        ) from None
+    codec.eval().to(torch.device(device))
+    codec.fix_fingerprint()
+    return codec
+
+
+def read_about(directory: Path) -> dict[str, Any]:
+    """What :func:`save_codec` was told about the model, e.g. its lambda.
+
+    Raises:
+        ModelError: there is no export here, or it is damaged.
+    """
+    about = OmegaConf.to_container(_read_config(Path(directory)).get("about", {}))
+    return {str(k): v for k, v in about.items()} if isinstance(about, dict) else {}
+
+
+def _read_config(directory: Path) -> DictConfig:
+    if not directory.is_dir():
+        raise ModelError(f"{directory} is no run directory: give the folder a training run made")
+    config = directory / CONFIG
+    if not config.is_file():
+        raise ModelError(
+            f"{directory} holds no {CONFIG}: the run did not finish, or this is another folder"
+        )
+    try:
+        loaded = OmegaConf.load(config)
+        if isinstance(loaded, DictConfig) and isinstance(loaded.get("model"), DictConfig):
+            return loaded
+    except (OmegaConfBaseException, OSError, ValueError) as error:
+        raise ModelError(f"{config} cannot be read ({error}): export the run again") from None
+    except Exception as error:  # the YAML parser's own family of errors
+        raise ModelError(f"{config} is not YAML ({type(error).__name__})") from None
+    raise ModelError(f"{config} holds no model: export the run again")
+
+
+def _allow_only_modules(node: Any) -> None:
+    """Refuse a ``_target_`` that is not a torch module: loading must not run other code."""
+    if isinstance(node, DictConfig):
+        target = node.get("_target_")
+        if target is not None:
+            try:
+                cls = get_class(str(target))
+            except Exception:
+                raise ModelError(f"the model names {target}, which is not installed") from None
+            if not issubclass(cls, nn.Module):
+                raise ModelError(f"the model names {target}, which is no torch module: refused")
+        for value in node.values():
+            _allow_only_modules(value)
+    elif OmegaConf.is_list(node):
+        for value in node:
+            _allow_only_modules(value)

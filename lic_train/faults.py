@@ -1,0 +1,60 @@
+"""A fault of the input becomes one line on stderr and exit code 2; a bug keeps its trace."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from lic_train.errors import LicError
+
+
+@contextmanager
+def one_line(program: str, traces: bool = False) -> Iterator[None]:
+    """Print what the user did wrong as ``program: error: ...`` and exit with 2.
+
+    Args:
+        program: whose line it is.
+        traces: let everything through instead, for whoever asked Hydra for full errors.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"{program}: stopped by the keyboard", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        line = describe(error)
+        if traces or line is None:
+            raise
+        print(f"{program}: error: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+def describe(error: BaseException) -> str | None:
+    """The one line for a fault of the input; None where the program is to blame."""
+    cause: BaseException | None = error
+    while cause is not None:  # Hydra wraps what a constructor raised
+        if isinstance(cause, LicError):
+            return " ".join(str(cause).split())
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _hydra_line(str(error))
+    return None
+
+
+def _hydra_line(text: str) -> str:
+    """Hydra's page in one line, with the available choices where it lists them."""
+    if match := re.search(r"Could not find '([^/']+)/([^']+)'", text):
+        choices = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)+)", text)
+        known = ", ".join(choices.group(1).split()) if choices else "none"
+        return f"there is no {match[1]} called {match[2]!r}: choose from {known}"
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return (
+            f"there is no key {match[1]!r} in the config: python -m lic_train --cfg job shows "
+            f"all keys (a new key is added with +{match[1]}=...)"
+        )
+    return " ".join(text.split())

@@ -1,0 +1,90 @@
+"""Quality and rate of one decoded image: 8-bit pixels and byte counts in, plain numbers out.
+
+Every distortion here takes ``uint8``. A float reconstruction that is 0.3/255 off is, once saved,
+the original itself; measuring it before rounding compares it with 8-bit anchors unfairly.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+MS_SSIM_MIN_SIDE = 161
+"""Five scales halve the image four times and the last one must still hold an 11-pixel window:
+smaller sides than ``(11 - 1) * 2**4 + 1`` leave MS-SSIM undefined."""
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Pixels as a file stores them: clamped to [0, 1], times 255, rounded half to even.
+
+    Args:
+        x: any shape, floating point, nominally [0, 1].
+
+    Returns:
+        Same shape, ``uint8``.
+
+    Raises:
+        ValueError: ``x`` is not floating point; integers would be scaled twice.
+    """
+    if not x.is_floating_point():
+        raise ValueError(f"expected floating point pixels in [0, 1], got {x.dtype}")
+    return x.float().clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Peak signal-to-noise ratio of two 8-bit images in dB, one MSE over all of (C, H, W).
+
+    Args:
+        a, b: ``(C, H, W)``, ``uint8``.
+
+    Returns:
+        ``10 log10(255^2 / MSE)`` in dB; ``inf`` when the images are equal.
+
+    Raises:
+        ValueError: the images are not ``uint8`` or differ in shape.
+    """
+    _check(a, b)
+    mse = (a.double() - b.double()).square().mean().item()
+    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+
+
+def ms_ssim(a: Tensor, b: Tensor) -> float:
+    """Multi-scale structural similarity (Wang et al. 2003, 5 scales, 11-pixel Gaussian window).
+
+    Args:
+        a, b: ``(C, H, W)``, ``uint8``.
+
+    Returns:
+        In [0, 1], 1 when equal; NaN when the smaller side has fewer than ``MS_SSIM_MIN_SIDE``
+        pixels.
+
+    Raises:
+        ValueError: the images are not ``uint8`` or differ in shape.
+    """
+    _check(a, b)
+    if min(a.shape[-2:]) < MS_SSIM_MIN_SIDE:
+        return math.nan
+    from pytorch_msssim import ms_ssim as of_batches
+
+    # pytorch_msssim's default range is 255 and its default type whatever comes in: say both.
+    value = of_batches(a[None].float(), b[None].float(), data_range=255)
+    return float(value.item())
+
+
+def ms_ssim_db(value: float) -> float:
+    """MS-SSIM on the scale figures use, ``-10 log10(1 - value)`` in dB; NaN stays NaN, 1 is inf."""
+    return math.inf if value >= 1 else -10 * math.log10(1 - value)
+
+
+def bpp(num_bytes: int, width: int, height: int) -> float:
+    """Bits per pixel of a file of ``num_bytes`` for an image of ``width x height`` true pixels."""
+    return 8 * num_bytes / (width * height)
+
+
+def _check(a: Tensor, b: Tensor) -> None:
+    if a.dtype != torch.uint8 or b.dtype != torch.uint8:
+        raise ValueError(f"expected uint8 images (see to_uint8), got {a.dtype} and {b.dtype}")
+    if a.shape != b.shape:
+        raise ValueError(f"images differ in shape: {tuple(a.shape)} and {tuple(b.shape)}")

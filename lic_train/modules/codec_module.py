@@ -1,0 +1,116 @@
+"""The one LightningModule: it trains whatever keeps the codec contract, and knows no other kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lic_train.codec import Codec
+from lic_train.errors import TrainingError
+from lic_train.loss import Lagrangian, RateDistortionLoss
+from lic_train.optim import OptimizerFactory, build_optimizer, clip
+
+
+class CodecModule(pl.LightningModule):
+    """Trains ``R + lambda D`` with the net optimizer and the aux loss with the aux optimizer.
+
+    Args:
+        codec: what is trained.
+        loss: rate-distortion loss.
+        net: optimizer of everything but the quantiles, as a partial.
+        aux: optimizer of the quantiles, as a partial; None leaves them to be solved when tables
+            are built.
+        scheduler: schedule of the net's learning rate, stepped once a batch, as a partial.
+        clip_norm: largest norm of the net's gradient; None does not clip.
+        aux_clip_norm: the same for the quantiles.
+        channels_last: keep activations in channels-last order (faster convolutions).
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        loss: RateDistortionLoss,
+        net: OptimizerFactory,
+        aux: OptimizerFactory | None = None,
+        scheduler: Callable[[Optimizer], Any] | None = None,
+        clip_norm: float | None = 1.0,
+        aux_clip_norm: float | None = None,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.codec = codec
+        self.loss = loss
+        self._net, self._aux, self._scheduler = net, aux, scheduler
+        if aux is None:
+            # A parameter that never gets a gradient would stop plain DDP.
+            for bottleneck in codec.entropy_bottlenecks():
+                bottleneck.quantiles.requires_grad_(False)
+        self.clip_norm, self.aux_clip_norm = clip_norm, aux_clip_norm
+        self.channels_last = channels_last
+        if channels_last:
+            self.codec.to(memory_format=torch.channels_last)
+
+    @property
+    def solves_quantiles(self) -> bool:
+        """Whether nothing trains the quantiles, so that ``update`` must solve for them."""
+        return self._aux is None
+
+    def configure_optimizers(self) -> Any:
+        optimizer, self.parameter_sets = build_optimizer(self.codec, self._net, self._aux)
+        if self._scheduler is None:
+            return optimizer
+        scheduler = {"scheduler": self._scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        result = self._reconstruct(batch.x)
+        aux_loss = self.codec.aux_loss()
+        self._guard(result.loss, "loss", batch, batch_idx)
+        self._log("train", result, on_step=True)
+        self.log("train/aux_loss", aux_loss)
+        # Disjoint: no net parameter is in the aux loss and no quantile in the other.
+        return result.loss + aux_loss if self._aux is not None else result.loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self._log("val", self._reconstruct(batch.x), on_step=False, size=len(batch.x))
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # Also reached where Lightning skips its own clipping hook because no value is set there.
+        norm = clip(self.parameter_sets.net, self.clip_norm)
+        if self._aux is not None:
+            clip(self.parameter_sets.aux, self.aux_clip_norm)
+        if not torch.isfinite(norm):
+            raise TrainingError(
+                f"the gradient is {norm.item()} at step {self.global_step} while the loss is "
+                "finite: lower optimizer.net.lr or train with trainer.precision=32-true"
+            )
+        self.log("train/grad_norm", norm)
+
+    def _reconstruct(self, x: Tensor) -> Lagrangian:
+        if self.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return self.loss(self.codec(x))
+
+    def _guard(self, value: Tensor, what: str, batch: Any, batch_idx: int) -> None:
+        """Stop before a step that would ruin the weights, and say which images did it."""
+        if not torch.isfinite(value):
+            raise TrainingError(
+                f"the {what} is {value.item()} in batch {batch_idx} of epoch {self.current_epoch} "
+                f"(step {self.global_step}), images {', '.join(batch.names)}: lower "
+                "optimizer.net.lr or look at these images; the last checkpoint is whole"
+            )
+
+    def _log(self, stage: str, r: Lagrangian, on_step: bool, size: int | None = None) -> None:
+        values = {"loss": r.loss, "bpp_estimated": r.bpp, "distortion": r.distortion}
+        if len(r.terms) > 1:
+            for name, (rate, distortion) in r.terms.items():
+                values |= {f"{name}/bpp_estimated": rate, f"{name}/distortion": distortion}
+        named = {f"{stage}/{k}": v.detach() for k, v in values.items()}
+        on_epoch = not on_step
+        self.log_dict(named, on_step=on_step, on_epoch=on_epoch, batch_size=size, sync_dist=on_epoch)
+

@@ -1,0 +1,1 @@
+"""Figures and tables of rows that were measured; nothing here measures anything."""

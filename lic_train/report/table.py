@@ -1,0 +1,100 @@
+"""The table a command ends with: the codec and, below each point, JPEG at the nearest rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import IO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from lic_train.rd import Curve, Point, RateSaved, mean_curve, nearest, rates_saved
+
+PLAIN_WIDTH = 100
+"""Columns of a table that goes to a file or a pipe."""
+
+
+def results_table(points: Sequence[Point], codec: str, anchor: str = "jpeg") -> Table:
+    """Every operating point of ``codec`` by increasing rate, each with the anchor's nearest.
+
+    Rates are measured from files; the caption says what is saved at equal PSNR.
+
+    Args:
+        points: rows of one dataset.
+        codec: whose operating points to show.
+        anchor: left out if it has no rows.
+
+    Raises:
+        LicError: as ``rd.mean_curve``.
+    """
+    curve = mean_curve(points, codec)
+    against = mean_curve(points, anchor) if any(p.codec == anchor for p in points) else None
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    dataset = next(p.dataset for p in points if p.codec == codec)
+    table.title = f"{dataset}, means over {curve.images} image{'s' * (curve.images != 1)}"
+    table.add_column("codec", no_wrap=True)
+    for header in ("bpp (file)", "PSNR dB", "MS-SSIM", "encode s", "decode s"):
+        table.add_column(header, justify="right", no_wrap=True)
+    captions: list[str] = []
+    saved = rates_saved(points, codec, anchor) if against else []
+    for i in range(len(curve.bpp)):
+        _row(table, _name(curve, i), curve, i, style="bold")
+        if against:
+            quality = nearest(points, float(curve.bpp[i]), anchor)
+            name = f"{anchor.upper()} quality {quality}"
+            _row(table, name, against, against.rate.index(quality), style="dim")
+            captions.append(_caption(_name(curve, i), saved[i], against, curve.images))
+    table.caption = "\n".join(captions) or None
+    return table
+
+
+def print_table(table: Table, file: IO[str] | None = None) -> None:
+    """Print to a terminal as wide as it is; anywhere else as plain text, ``PLAIN_WIDTH`` wide."""
+    console = Console(file=file)
+    if not console.is_terminal:
+        console = Console(file=file, width=PLAIN_WIDTH, no_color=True, highlight=False)
+    console.print(table)
+
+
+def _row(table: Table, name: str, curve: Curve, i: int, style: str) -> None:
+    table.add_row(
+        name,
+        _number(curve.bpp[i], 3),
+        _number(curve.psnr[i], 2),
+        _number(curve.ms_ssim[i], 4),
+        _number(curve.encode_s[i], 3),
+        _number(curve.decode_s[i], 3),
+        style=style,
+    )
+
+
+def _name(curve: Curve, i: int) -> str:
+    name = curve.codec
+    if curve.lmbda[i] is not None:
+        name += f" lambda {curve.lmbda[i]:g}"
+    return name + (f" rate {curve.rate[i]}" if len(set(curve.rate)) > 1 else "")
+
+
+def _caption(name: str, saved: RateSaved, anchor: Curve, images: int) -> str:
+    """At equal PSNR, both ways of averaging, each by its name."""
+    if math.isnan(saved.on_mean_curve):
+        low, high = anchor.psnr.min(), anchor.psnr.max()
+        line = f"{name}: outside {anchor.codec.upper()}'s mean PSNR, {low:.2f} to {high:.2f} dB"
+    else:
+        line = (
+            f"{name}: {_percent(saved.on_mean_curve)} than {anchor.codec.upper()} at equal PSNR "
+            "on the mean curve"
+        )
+    if saved.images:
+        line += f"; {_percent(saved.mean_over_images)} per image, mean of {saved.images}/{images}"
+    return line
+
+
+def _percent(saved: float) -> str:
+    return f"{abs(saved):.1f} % {'fewer' if saved >= 0 else 'more'} bits"
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
