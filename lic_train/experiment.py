@@ -147,7 +147,6 @@ def judge(
     """Code ``signals`` with an exported model, decode the files in another process, add JPEG, and
     write ``rd_points.csv``, ``rd_summary.json``, ``figures/rd_curve.png``, bitstreams and
     reconstructions into ``out_dir``."""
-    signals = list(signals)
     console = Console(stderr=True)
     codec = load_codec(model_dir, device)
     with (

@@ -39,11 +39,18 @@ def describe(error: BaseException) -> str | None:
     cause: BaseException | None = error
     while cause is not None:  # Hydra wraps what a constructor raised
         if isinstance(cause, LicError):
-            return " ".join(str(cause).split())
+            return _own_words(str(cause))
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _hydra_line(str(error))
     return None
+
+
+def _own_words(text: str) -> str:
+    """The message on one line; of an error out of a loader's worker, what follows its trace."""
+    if "Original Traceback" in text:
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
 
 
 def _hydra_line(text: str) -> str:

@@ -270,6 +270,12 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
+    def no_replace(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", no_replace)
+    refusal(lambda: write_png(tmp_path / "a.png", chw(NOISE[::-1])), "a.png", "No space left")
+    assert torch.equal(read_image(tmp_path / "a.png").pixels, chw(NOISE))
     monkeypatch.setattr(Image.Image, "save", half_write)
     refusal(lambda: write_png(tmp_path / "a.png", chw(NOISE)), "a.png", "No space left")
     assert os.listdir(tmp_path) == ["a.png"]

@@ -31,6 +31,20 @@ class Signal(NamedTuple):
     pixels: Tensor
 
 
+class Signals:
+    """The whole images of a source, in its order; read anew at each pass, one at a time."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Signal]:
+        for index in range(len(self.source)):
+            yield Signal(self.source.name(index), self.source.pixels(index))
+
+
 def collate(draws: list[Draw]) -> Batch:
     """Stack equal-sized uint8 images and scale 0-255 to [0, 1], once per batch."""
     x = torch.stack([draw.pixels for draw in draws]).float().div_(255)
@@ -127,10 +141,9 @@ class ImageDataModule(LightningDataModule):
             generator=self._loader_generator(),
         )
 
-    def signals(self) -> Iterator[Signal]:
-        """The whole evaluation images in source order, for coding to real bitstreams."""
-        for index in range(len(self.eval_source)):
-            yield Signal(self.eval_source.name(index), self.eval_source.pixels(index))
+    def signals(self) -> Signals:
+        """The whole evaluation images, for coding to real bitstreams."""
+        return Signals(self.eval_source)
 
     def _loader_generator(self) -> torch.Generator:
         """DataLoader draws one number per epoch, by default from the global generator."""

@@ -1,0 +1,130 @@
+"""``lic``: what one does with a trained codec. compress, decompress, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from lic_train import __version__
+from lic_train.errors import BitstreamError, DataError, ModelError
+from lic_train.faults import one_line
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; a fault of the input ends in one line on stderr and exit code 2."""
+    options = _parser().parse_args(arguments)
+    with one_line("lic"):
+        options.command(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lic", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"lic_train {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    compress = commands.add_parser("compress", help="image to file")
+    compress.add_argument("image", type=Path)
+    compress.add_argument("file", type=Path)
+    compress.add_argument("--model", type=Path, required=True, metavar="RUN")
+    compress.add_argument("--rate", type=int, default=-1, help="index; the finest by default")
+    compress.set_defaults(command=_compress)
+
+    decompress = commands.add_parser("decompress", help="file to PNG image")
+    decompress.add_argument("file", type=Path)
+    decompress.add_argument("image", type=Path)
+    decompress.add_argument("--model", type=Path, required=True, metavar="RUN")
+    decompress.set_defaults(command=_decompress)
+
+    evaluate = commands.add_parser(
+        "evaluate", help="code a folder of images to files, beside JPEG; write the RD tables"
+    )
+    evaluate.add_argument("model", type=Path, metavar="RUN")
+    evaluate.add_argument("--data", type=Path, required=True, metavar="FOLDER")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument("--save-images", type=int, default=3, metavar="N")
+    evaluate.set_defaults(command=_evaluate)
+
+    for command in (compress, decompress, evaluate):
+        command.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    return parser
+
+
+# Imports of torch take seconds; --help and wrong arguments should not wait for them.
+
+
+def _compress(options: argparse.Namespace) -> None:
+    import torch
+
+    from lic_train.data.images import read_image
+    from lic_train.export import load_codec
+
+    picture = read_image(options.image)
+    if picture.note:
+        print(f"{options.image}: {picture.note}", file=sys.stderr)
+    codec = load_codec(options.model, options.device)
+    x = picture.pixels[None].to(torch.device(options.device)).float() / 255
+    data = codec.compress(x, options.rate).to_bytes()
+    _write_whole(options.file, data)
+    height, width = picture.pixels.shape[-2:]
+    bpp = 8 * len(data) / (height * width)
+    print(f"{options.file}: {len(data)} bytes, {bpp:.4f} bpp, {width}x{height}")
+
+
+def _decompress(options: argparse.Namespace) -> None:
+    from lic_train.bitstream import Bitstream
+    from lic_train.data.images import write_png
+    from lic_train.export import load_codec
+    from lic_train.metrics import to_uint8
+
+    if options.image.suffix.lower() != ".png":
+        raise DataError(f"{options.image} must end in .png: decoded images are written losslessly")
+    try:
+        data = options.file.read_bytes()
+    except OSError as error:
+        raise BitstreamError(f"{options.file} cannot be read: {error.strerror}") from None
+    try:
+        stream = Bitstream.from_bytes(data)
+        pixels = to_uint8(load_codec(options.model, options.device).decompress(stream)[0]).cpu()
+    except BitstreamError as error:
+        raise BitstreamError(f"{options.file}: {error}") from None
+    write_png(options.image, pixels)
+    print(f"{options.image}: {pixels.shape[-1]}x{pixels.shape[-2]}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from lic_train.data.datamodule import Signals
+    from lic_train.data.sources import ImageFolder
+    from lic_train.experiment import conclude, judge
+    from lic_train.export import read_about
+
+    about = read_about(options.model)
+    source = ImageFolder(options.data)
+    name = str(about.get("name", "codec"))
+    points = judge(
+        options.model,
+        Signals(source),
+        out_dir=options.out,
+        dataset=options.data.resolve().name,
+        name=name,
+        lmbda=about.get("lmbda"),
+        save_images=options.save_images,
+        device=options.device,
+    )
+    conclude(points, name, options.out.resolve())
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write all or nothing: a temporary file beside it, then a rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ModelError(f"{path} cannot be written: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    main()
