@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -18,6 +19,8 @@ def train(cfg: DictConfig) -> None:
     """One Hydra job: one run."""
     from lic_train.experiment import run
 
+    # Lightning sets its own level while it is imported.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     run(cfg)
 
 
@@ -26,8 +29,10 @@ def main() -> None:
     asked_for_traces = "HYDRA_FULL_ERROR" in os.environ
     # Makes Hydra raise instead of printing its own page and exiting.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.setdefault("WANDB_SILENT", "true")
+    # What these say is about the libraries, not about the run.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     with one_line("lic_train", traces=asked_for_traces):
         train()
 

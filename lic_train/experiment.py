@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from rich.console import Console
 from lic_train.anchors import jpeg_points
 from lic_train.codec import Codec
 from lic_train.decoder_process import DecoderProcess
-from lic_train.errors import LicError, ModelError
+from lic_train.errors import ModelError
 from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
 from lic_train.export import load_codec, ready_copy, save_codec
 from lic_train.modules.codec_module import CodecModule
@@ -74,24 +73,10 @@ def run(cfg: DictConfig) -> Path:
     run_dir = Path(cfg.run_dir).resolve()
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
-    os.environ.setdefault("WANDB_SILENT", "true")
     experiment = build(cfg)
-    last = run_dir / "checkpoints" / "last.ckpt"
-    try:
-        experiment.trainer.fit(
-            experiment.module,
-            datamodule=experiment.data,
-            ckpt_path=str(last) if last.is_file() else None,
-            weights_only=True,
-        )
-    except (EOFError, RuntimeError, KeyError) as error:
-        if last.is_file() and experiment.trainer.global_step == 0:
-            reason = str(error).strip().splitlines()[:1]
-            raise ModelError(
-                f"{last} is not a checkpoint of this model ({' '.join(reason)}): take another "
-                "hydra.run.dir"
-            ) from error
-        raise
+    if experiment.trainer.is_global_zero:
+        announce(experiment, cfg, run_dir)
+    fit(experiment, run_dir / "checkpoints" / "last.ckpt")
     if experiment.trainer.is_global_zero:
         export(cfg, experiment, run_dir)
         points = judge(
@@ -109,6 +94,51 @@ def run(cfg: DictConfig) -> Path:
             logger.finalize("success")
         conclude(points, str(cfg.name), run_dir)
     return run_dir
+
+
+def fit(experiment: Experiment, last: Path) -> None:
+    """Train from the start or from ``last``, and leave the final state in ``last``.
+
+    Raises:
+        ModelError: ``last`` is damaged or of another model.
+    """
+    resume = last.is_file()
+    if resume:
+        check_checkpoint(last, experiment.module)
+    experiment.trainer.fit(
+        experiment.module,
+        datamodule=experiment.data,
+        ckpt_path=str(last) if resume else None,
+        weights_only=True,
+    )
+    experiment.trainer.save_checkpoint(last)
+
+
+def check_checkpoint(path: Path, module: CodecModule) -> None:
+    """Look before the trainer does: its own errors fill a screen."""
+    advice = "give another hydra.run.dir, or delete it to start anew"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    except Exception as error:  # zip, pickle and torch each have their own
+        raise ModelError(f"{path} is not a checkpoint ({type(error).__name__}): {advice}") from None
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in state.items()}:
+        raise ModelError(f"{path} is a checkpoint of another model: {advice}")
+
+
+def announce(experiment: Experiment, cfg: DictConfig, run_dir: Path) -> None:
+    """Three lines that say what is about to happen."""
+    codec = experiment.module.codec
+    parameters = sum(p.numel() for p in codec.parameters()) / 1e6
+    data, trainer = experiment.data, experiment.trainer
+    print(f"codec  {cfg.name}: {type(codec).__name__}, {parameters:.2f} M parameters", end="")
+    print(f", lmbda {cfg.lmbda:g}, {cfg.loss.get('metric', '')}")
+    print(f"data   {len(data.train_source)} images to train on, {len(data.signals())} to evaluate")
+    print(
+        f"train  {trainer.max_steps} batches of {data.batch_size}, {trainer.precision} on "
+        f"{trainer.num_devices} x {trainer.accelerator.name()}, into {run_dir}",
+        flush=True,
+    )
 
 
 def dataset_name(cfg: DictConfig) -> str:
@@ -187,5 +217,3 @@ def conclude(points: list[RDPoint], name: str, run_dir: Path) -> None:
     print_table(results_table(points, name))
     print(run_dir)
 
-
-__all__ = ["Experiment", "LicError", "build", "judge", "run"]

@@ -1,0 +1,1 @@
+"""What watches a run. Callbacks know the contract, never a kind of codec."""

@@ -1,0 +1,20 @@
+"""The line that moves: batches, loss, estimated bits per pixel, distortion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import TQDMProgressBar
+
+SHORT = {"train/loss": "loss", "train/bpp_estimated": "bpp~", "train/distortion": "D"}
+"""Full names of the logged values and what they are called on one line; ~ marks an estimate."""
+
+
+class Progress(TQDMProgressBar):
+    """Lightning's bar over the epochs' batches, with short names and nothing else on it."""
+
+    def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
+        logged = trainer.callback_metrics
+        shown: dict[str, Any] = {"step": trainer.global_step}
+        return shown | {s: f"{logged[k].item():.4g}" for k, s in SHORT.items() if k in logged}
