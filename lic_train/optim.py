@@ -1,4 +1,4 @@
-"""Two optimizers, net and aux, behind one face, so that one batch is one step for everybody."""
+"""Net and aux optimizers behind one face, so that one batch is one step for everybody."""
 
 from __future__ import annotations
 
@@ -28,62 +28,62 @@ class ParameterSets:
         self.aux = [p for name, p in named if name.endswith(".quantiles")]
 
 
-class NetAndAux(Optimizer):
-    """The net optimizer to whoever looks; ``step``, ``zero_grad`` and state cover the aux one too.
+class Several(Optimizer):
+    """Optimizers that step as one.
 
     Lightning counts a step for every optimizer it is given, so two of them double
-    ``global_step`` and fire every schedule early. ``param_groups`` are those of the net alone:
-    that is what schedulers and clipping see.
+    ``global_step`` and fire every schedule early.
 
     Args:
-        net: steps on the rate-distortion loss.
-        aux: steps on the aux loss; None where the quantiles are solved or there are none.
+        parts: disjoint in their parameters.
+        shown: how many of them, from the first, schedulers see: ``param_groups`` is theirs.
     """
 
-    def __init__(self, net: Optimizer, aux: Optimizer | None) -> None:
-        # Optimizer.__init__ would build parameter groups of its own; hooks are all it adds.
-        super().__init__([p for g in net.param_groups for p in g["params"]], dict(net.defaults))
-        self.net = net
-        self.aux = aux
-        self.param_groups = net.param_groups
-        self.state = net.state
+    def __init__(self, parts: list[Optimizer], shown: int | None = None) -> None:
+        # The base class adds the hooks that schedulers and trainers use; its groups are replaced.
+        super().__init__([p for g in parts[0].param_groups for p in g["params"]], {})
+        self.parts = parts
+        self.shown = len(parts) if shown is None else shown
+        self._show()
+
+    def _show(self) -> None:
+        self.param_groups = [g for part in self.parts[: self.shown] for g in part.param_groups]
+        self.state = self.parts[0].state
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self.net.step()
-        if self.aux is not None:
-            self.aux.step()
+        for part in self.parts:
+            part.step()
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        self.net.zero_grad(set_to_none)
-        if self.aux is not None:
-            self.aux.zero_grad(set_to_none)
+        for part in self.parts:
+            part.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
-        return {
-            "net": self.net.state_dict(),
-            "aux": None if self.aux is None else self.aux.state_dict(),
-        }
+        return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # type: ignore[override]
-        self.net.load_state_dict(state_dict["net"])
-        self.param_groups = self.net.param_groups
-        self.state = self.net.state
-        if self.aux is not None:
-            self.aux.load_state_dict(state_dict["aux"])
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._show()
 
 
 def build_optimizer(
     codec: Codec, net: OptimizerFactory, aux: OptimizerFactory | None
-) -> tuple[NetAndAux, ParameterSets]:
-    """Give each parameter set its optimizer; a codec without quantiles gets no aux optimizer."""
+) -> tuple[Several, ParameterSets]:
+    """Give each parameter set its optimizer; schedulers see the net's alone.
+
+    A codec without quantiles gets no aux optimizer.
+    """
     sets = ParameterSets(codec)
-    aux_optimizer = aux(sets.aux) if aux is not None and sets.aux else None
-    return NetAndAux(net(sets.net), aux_optimizer), sets
+    parts = [net(sets.net)]
+    if aux is not None and sets.aux:
+        parts.append(aux(sets.aux))
+    return Several(parts, shown=1), sets
 
 
 def clip(parameters: list[nn.Parameter], max_norm: float | None) -> Tensor:
