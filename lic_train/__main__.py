@@ -8,10 +8,15 @@ import sys
 import warnings
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from lic_train.configs import config_dir
 from lic_train.faults import one_line
+
+TRACES = "HYDRA_FULL_ERROR" in os.environ
+"""Whether the user asked Hydra for full errors; :func:`main` sets the variable for itself."""
 
 
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")
@@ -21,19 +26,22 @@ def train(cfg: DictConfig) -> None:
 
     # Lightning sets its own level while it is imported.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    run(cfg)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        run(cfg)  # Hydra goes on with the other jobs and says which one failed
+        return
+    with one_line("lic_train", TRACES):  # here: Hydra would print a line of its own before ours
+        run(cfg)
 
 
 def main() -> None:
     """Run; a fault of the input ends in one line on stderr and exit code 2."""
-    asked_for_traces = "HYDRA_FULL_ERROR" in os.environ
     # Makes Hydra raise instead of printing its own page and exiting.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("WANDB_SILENT", "true")
     # What these say is about the libraries, not about the run.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-    with one_line("lic_train", traces=asked_for_traces):
+    with one_line("lic_train", TRACES):
         train()
 
 

@@ -15,9 +15,9 @@ from rich.console import Console
 from lic_train.anchors import jpeg_points
 from lic_train.codec import Codec
 from lic_train.decoder_process import DecoderProcess
-from lic_train.errors import ModelError
+from lic_train.errors import ModelError, TrainingError
 from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
-from lic_train.export import load_codec, ready_copy, save_codec
+from lic_train.export import check_device, load_codec, ready_copy, save_codec
 from lic_train.modules.codec_module import CodecModule
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.table import print_table, results_table
@@ -35,7 +35,10 @@ class Experiment:
 
 def build(cfg: DictConfig) -> Experiment:
     """Instantiate data, codec, module and trainer; every key is a constructor argument."""
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    try:
+        pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"seed={cfg.seed} cannot be used: {error}") from None
     data = instantiate(cfg.data)
     codec = instantiate(cfg.model)
     module = instantiate(cfg.module)(
@@ -70,6 +73,7 @@ def run(cfg: DictConfig) -> Path:
 
     A run directory that holds ``checkpoints/last.ckpt`` is gone on with.
     """
+    check_device(cfg.evaluation.device)
     run_dir = Path(cfg.run_dir).resolve()
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))

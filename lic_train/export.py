@@ -48,22 +48,39 @@ def save_codec(directory: Path, codec: Codec, model: DictConfig, **about: Any) -
     tensors = {name: t.detach().cpu().contiguous() for name, t in codec.state_dict().items()}
     weights, config = directory / WEIGHTS, directory / CONFIG
     save_file(tensors, f"{weights}.tmp", metadata={"format": "pt", "lic_train": __version__})
-    text = OmegaConf.to_yaml(
-        OmegaConf.create({"lic_train": __version__, "about": about, "model": model}), resolve=True
-    )
+    # Resolved where it stands: it may refer to the rest of the run's config.
+    plain = OmegaConf.to_container(model, resolve=True)
+    text = OmegaConf.to_yaml({"lic_train": __version__, "about": about, "model": plain})
     Path(f"{config}.tmp").write_text(text)
     os.replace(f"{weights}.tmp", weights)
     os.replace(f"{config}.tmp", config)
     return codec
 
 
+def check_device(device: str) -> None:
+    """Look before anything long begins.
+
+    Raises:
+        ModelError: there is no such device here.
+    """
+    try:
+        usable = torch.device(device).type in ("cpu", "cuda")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # the latter from a torch built without CUDA
+        usable = False
+    if not usable:
+        raise ModelError(f"there is no device {device!r} here: give cpu or, with a GPU, cuda")
+
+
 def load_codec(directory: Path, device: str = "cpu") -> Codec:
     """The codec of a run directory, in eval mode, ready to compress and decompress.
 
     Raises:
-        ModelError: a file is missing or damaged, or weights and config do not fit together.
+        ModelError: a file is missing or damaged, weights and config do not fit together, or there
+            is no such device.
     """
     directory = Path(directory)
+    check_device(device)
     model = _read_config(directory).model
     weights = directory / WEIGHTS
     try:
@@ -108,10 +125,12 @@ def _read_config(directory: Path) -> DictConfig:
         )
     try:
         loaded = OmegaConf.load(config)
+        OmegaConf.to_container(loaded, resolve=True, throw_on_missing=True)  # raises, if it cannot
         if isinstance(loaded, DictConfig) and isinstance(loaded.get("model"), DictConfig):
             return loaded
     except (OmegaConfBaseException, OSError, ValueError) as error:
-        raise ModelError(f"{config} cannot be read ({error}): export the run again") from None
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{config} cannot be read ({reason}): export the run again") from None
     except Exception as error:  # the YAML parser's own family of errors
         raise ModelError(f"{config} is not YAML ({type(error).__name__})") from None
     raise ModelError(f"{config} holds no model: export the run again")

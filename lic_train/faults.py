@@ -7,10 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 
 from lic_train.errors import LicError
+
+REFUSALS = ("ValueError", "TypeError", "MisconfigurationException")
+"""What constructors raise for arguments they cannot take; by name, as the last is Lightning's and
+importing it takes seconds."""
 
 
 @contextmanager
@@ -41,8 +45,12 @@ def describe(error: BaseException) -> str | None:
         if isinstance(cause, LicError):
             return _own_words(str(cause))
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, InstantiationException):
+        return _constructor_line(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _hydra_line(str(error))
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     return None
 
 
@@ -51,6 +59,17 @@ def _own_words(text: str) -> str:
     if "Original Traceback" in text:
         text = text.strip().splitlines()[-1].partition(": ")[2]
     return " ".join(text.split())
+
+
+def _constructor_line(error: InstantiationException) -> str | None:
+    """``key: what its constructor refused``; None where the constructor itself is broken."""
+    cause, text = error.__cause__, str(error)
+    if "Error in call to target" not in text:
+        return _hydra_line(text)
+    if type(cause).__name__ not in REFUSALS:
+        return None
+    key = re.search(r"full_key: (\S+)", text)
+    return f"{key[1] if key else 'the config'}: {_own_words(str(cause))}"
 
 
 def _hydra_line(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -39,7 +40,7 @@ class RateDistortionLoss(nn.Module):
     The lambdas of CompressAI's zoo go with "mse" and "ms_ssim" as they are.
 
     Args:
-        lmbda: trade-off, > 0; larger means more bits and less distortion.
+        lmbda: trade-off, > 0 and finite; larger means more bits and less distortion.
         metric: the distortion.
 
     Raises:
@@ -48,8 +49,8 @@ class RateDistortionLoss(nn.Module):
 
     def __init__(self, lmbda: float, metric: Metric = "mse") -> None:
         super().__init__()
-        if lmbda <= 0:
-            raise ValueError(f"lmbda is {lmbda}, it must be above 0")
+        if not 0 < lmbda < math.inf:  # nan is refused too
+            raise ValueError(f"lmbda is {lmbda}, it must be above 0 and finite")
         if metric not in _DISTORTIONS:
             raise ValueError(f"metric is {metric!r}, not one of {', '.join(_DISTORTIONS)}")
         self.lmbda = lmbda
@@ -89,7 +90,8 @@ def _ms_ssim(x_hat: Tensor, target: Tensor) -> Tensor:
     if min(target.shape[-2:]) < MS_SSIM_MIN_SIDE:
         raise TrainingError(
             f"MS-SSIM needs crops of at least {MS_SSIM_MIN_SIDE} pixels a side, these are "
-            f"{min(target.shape[-2:])}: set data.crop_size=192 or larger"
+            f"{min(target.shape[-2:])}: set data.crop_size=192 or larger "
+            "(evaluation images need as much)"
         )
     return 1 - ms_ssim(x_hat, target, data_range=1.0)
 

@@ -61,11 +61,17 @@ class CodecModule(pl.LightningModule):
         return self._aux is None
 
     def configure_optimizers(self) -> Any:
-        optimizer, self.parameter_sets = build_optimizer(self.codec, self._net, self._aux)
-        if self._scheduler is None:
+        try:
+            optimizer, self.parameter_sets = build_optimizer(self.codec, self._net, self._aux)
+            schedule = self._scheduler(optimizer) if self._scheduler is not None else None
+        except (TypeError, ValueError) as error:  # the partials meet their arguments only here
+            raise TrainingError(f"the optimizer or scheduler was refused: {error}") from error
+        if schedule is None:
             return optimizer
-        scheduler = {"scheduler": self._scheduler(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         result = self._reconstruct(batch.x)

@@ -99,7 +99,8 @@ class EDIC(HyperpriorCodec):
         scales, means, logits = self.entropy_parameters(self.h_s(z_hat)).chunk(3, dim=1)
         with float32(y):
             likelihoods["y"], y_hat = self._likelihood(y.float(), scales, means, logits)
-        return y_hat, likelihoods
+        # In memory as the decoder has it: another layout may give x_hat another last bit.
+        return y_hat if self.training else y_hat.contiguous(), likelihoods
 
     def _likelihood(
         self, y: Tensor, scales: Tensor, means: Tensor, logits: Tensor

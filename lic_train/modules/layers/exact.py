@@ -37,4 +37,4 @@ def scale_indexes(scales: Tensor, table: Tensor) -> Tensor:
         scales: any shape, any sign: what is below the table's first entry gets index 0.
         table: rising scales, ``(levels,)``.
     """
-    return torch.bucketize(scales, table[:-1].to(scales))
+    return torch.bucketize(scales.contiguous(), table[:-1].to(scales))

@@ -127,7 +127,7 @@ def decode_mixture(chunk: bytes, mixture: Mixture) -> np.ndarray:
         symbols[members] = centre + offset - half_width
         escaped = offset == 2 * half_width + 1
         escapes.append((members[escaped], centre[escaped]))
-    who = np.concatenate([members for members, _ in escapes])
+    who = np.concatenate([np.empty(0, np.int64), *(members for members, _ in escapes)])
     if who.size:
         halves = coder.decode(_UNIFORM, 2 * who.size).astype(np.int64).reshape(-1, 2)
         far = halves[:, 0] * _HALF + halves[:, 1] - (1 << ESCAPE_BITS - 1)

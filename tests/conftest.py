@@ -1,0 +1,112 @@
+"""What several test files share: real photographs, and every model shrunk, trained and ready."""
+
+from __future__ import annotations
+
+import copy
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor
+
+from lic_train.codec import Codec
+from lic_train.configs import config_dir
+from lic_train.data.sources import Samples
+from lic_train.export import ready_copy
+from lic_train.loss import RateDistortionLoss
+from lic_train.optim import build_optimizer
+
+SHRUNK = {"N": 8, "M": 16, "enhancement_channels": 4, "enhancement_blocks": 1}
+"""What a test gives to whichever of these arguments a model has."""
+STEPS = 200
+PHOTOS = (0, 1, 4)  # astronaut, coffee, barbara
+
+# One thread: networks as small as these only lose by more, and two xdist workers share the cores.
+torch.set_num_threads(1)
+
+
+class Zoo:
+    """Models by the stem of their YAML, and photographs. One for the whole session."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._photos = Samples("train")
+        self._ready: dict[str, Codec] = {}
+
+    def config(self, stem: str) -> DictConfig:
+        """The model's config as a run would have it, shrunk."""
+        with initialize_config_dir(config_dir(), version_base="1.3"):
+            config = compose("train", [f"model={stem}"]).model
+        config.update({key: value for key, value in SHRUNK.items() if key in config})
+        return config
+
+    def build(self, stem: str, seed: int = 0) -> Codec:
+        """Fresh weights, the same for the same seed."""
+        torch.manual_seed(seed)
+        codec = instantiate(self.config(stem))
+        assert isinstance(codec, Codec)
+        return codec
+
+    def photo(self, height: int = 512, width: int = 512, index: int = 0) -> Tensor:
+        """The top left ``(1, 3, height, width)`` of photograph 0, 1 or 2, in [0, 1]."""
+        pixels = self._photos.pixels(PHOTOS[index])[None, :, :height, :width].float() / 255
+        assert pixels.shape[-2:] == (height, width)
+        return pixels
+
+    def batch(self, crop: int = 64) -> Tensor:
+        """A random crop of each photograph, ``(3, 3, crop, crop)``, from torch's generator."""
+        crops = []
+        for index in PHOTOS:
+            pixels = self._photos.pixels(index)
+            top, left = (int(torch.randint(side - crop + 1, ())) for side in pixels.shape[1:])
+            crops.append(pixels[:, top : top + crop, left : left + crop])
+        return torch.stack(crops).float() / 255
+
+    def train(self, codec: Codec, steps: int = STEPS) -> Codec:
+        """Real training, seconds: latents that are not zero, under densities that fit them."""
+        torch.manual_seed(0)
+        net, aux = (partial(torch.optim.Adam, lr=lr) for lr in (5e-3, 1e-2))
+        optimizer, sets = build_optimizer(codec.train(), net, aux)
+        loss = RateDistortionLoss(0.03)
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = 5e-3 * min(1, 2 - 2 * step / steps)
+            optimizer.zero_grad()
+            (loss(codec(self.batch())).loss + codec.aux_loss()).backward()
+            torch.nn.utils.clip_grad_norm_(sets.net, 0.3)
+            optimizer.step()
+        optimizer.zero_grad()
+        return codec
+
+    def trained(self, stem: str) -> Codec:
+        """A trained codec in training mode, without tables; the caller's own copy."""
+        codec, kept = self.build(stem), self._folder / f"{stem}.pt"
+        if not kept.is_file():  # whichever worker comes first trains for all
+            part = self._folder / f"{stem}.{os.getpid()}"
+            torch.save(self.train(codec).state_dict(), part)
+            os.replace(part, kept)
+        codec.load_state_dict(torch.load(kept, weights_only=True))
+        return codec
+
+    def ready(self, stem: str) -> Codec:
+        """The trained codec in eval mode with tables; shared, so nobody may change it."""
+        if stem not in self._ready:
+            self._ready[stem] = ready_copy(self.trained(stem))
+        return self._ready[stem]
+
+    def ready_own(self, stem: str) -> Codec:
+        """As :meth:`ready`, but the caller's own copy."""
+        return copy.deepcopy(self.ready(stem))
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    folder.mkdir(exist_ok=True)
+    return Zoo(folder)

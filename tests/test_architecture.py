@@ -1,0 +1,221 @@
+"""Which file may import which, and what every file, class and config says of itself."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "lic_train"
+CONF = ROOT / "conf"
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+every_file = pytest.mark.parametrize(
+    "path", FILES, ids=[str(p.relative_to(PACKAGE).with_suffix("")) for p in FILES]
+)
+
+# A room may import itself, `errors`, the version of the package, and the rooms named here.
+# A new file wants a line here: say what it stands on.
+ANYTHING = None
+ARROWS: dict[str, set[str] | None] = {
+    "lic_train": set(),
+    "errors": set(),
+    "bitstream": set(),
+    "metrics": set(),
+    "rd": set(),
+    "schedules": set(),
+    "configs": set(),
+    "faults": set(),
+    "codec": {"bitstream"},
+    "loss": {"codec"},
+    "optim": {"codec"},
+    "muon": {"optim"},
+    "data": set(),
+    "layers": set(),
+    "codecs": {"codec", "layers"},
+    "modules": set(),
+    "codec_module": {"codec", "loss", "optim"},
+    "evaluation": {"codec", "bitstream", "metrics"},
+    "anchors": {"evaluation", "metrics"},
+    "report": {"rd", "evaluation"},
+    "export": {"codec"},
+    "decoder_process": {"codec", "evaluation", "export"},
+    "callbacks": {"codec", "evaluation", "rd"},
+    "experiment": ANYTHING,
+    "cli": ANYTHING,
+    "__main__": ANYTHING,
+}
+# Who may know these libraries; to everybody else a codec is a torch module and a config a call.
+FRAMEWORKS = {
+    "hydra": {"__main__", "experiment", "export", "faults"},
+    "omegaconf": {"__main__", "experiment", "export", "faults"},
+    "pytorch_lightning": {"codec_module", "data", "callbacks", "experiment"},
+    "wandb": {"callbacks", "experiment"},
+}
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def room(parts: tuple[str, ...]) -> str:
+    """Room of a module below the package, e.g. ``("modules", "layers", "exact")``."""
+    if parts[:1] == ("modules",) and len(parts) > 1:
+        parts = parts[1:]
+    return parts[0] if parts else "lic_train"
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return room(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of all modules the file imports, wherever in the file it does."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative imports hide which room they enter"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                where = ROOT.joinpath(*full.split("."))
+                yield full if where.is_dir() or where.with_suffix(".py").is_file() else node.module
+
+
+def code_words(path: Path) -> Iterator[str]:
+    """Identifiers and string constants, docstrings excepted."""
+    parsed = tree(path)
+    docstrings = set()
+    for node in ast.walk(parsed):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else ():
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                docstrings.add(id(statement.value))
+    for node in ast.walk(parsed):
+        for field in ("id", "attr", "arg", "name", "asname", "module"):
+            if isinstance(value := getattr(node, field, None), str):
+                yield value
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in docstrings:
+                yield node.value
+
+
+@every_file
+def test_arrows(path: Path) -> None:
+    here = room_of(path)
+    assert here in ARROWS, f"{here} has no line in ARROWS: say what it may import"
+    allowed = ARROWS[here]
+    if allowed is ANYTHING:
+        return
+    for name in imports(path):
+        if name.split(".")[0] == "lic_train":
+            there = room(tuple(name.split(".")[1:]))
+            assert there in {here, "errors", "lic_train", *allowed}, f"{here} imports {there}"
+
+
+@every_file
+def test_frameworks_stay_where_they_are_known(path: Path) -> None:
+    for name in imports(path):
+        library = name.split(".")[0]
+        assert room_of(path) in FRAMEWORKS.get(library, {room_of(path)}), f"imports {library}"
+
+
+def test_the_arrows_are_of_rooms_that_are_there_and_have_no_circle() -> None:
+    rooms = {room_of(path) for path in FILES}
+    assert set(ARROWS) == rooms
+    # Remove whatever stands on nothing that is left, until nothing is left.
+    left = {name: set(allowed or ()) for name, allowed in ARROWS.items()}
+    while free := [name for name, allowed in left.items() if not allowed & set(left)]:
+        for name in free:
+            del left[name]
+    assert left == {}
+
+
+@every_file
+def test_a_file_says_its_idea_in_one_sentence(path: Path) -> None:
+    docstring = ast.get_docstring(tree(path))
+    assert docstring, "no docstring"
+    first, *others = docstring.splitlines()
+    assert first.endswith(".") and len(first.split()) >= 3
+    assert not others or not others[0], "the first line is all of the first paragraph"
+
+
+@every_file
+def test_whatever_is_public_has_a_docstring(path: Path) -> None:
+    """Its own, or that of the method it overrides."""
+    missing = []
+    for node in tree(path).body:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef) or node.name.startswith("_"):
+            continue
+        if not ast.get_docstring(node):
+            missing.append(node.name)
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for method in node.body:
+            if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+                if not ast.get_docstring(method) and not _inherited(path, node.name, method.name):
+                    missing.append(f"{node.name}.{method.name}")
+    assert missing == []
+
+
+def _inherited(path: Path, class_name: str, method: str) -> bool:
+    """Whether the class is a protocol, which only lists names, or overrides a documented method."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    bases = getattr(importlib.import_module(name), class_name).__mro__[1:]
+    if Protocol in bases:
+        return True
+    return any(inspect.getdoc(getattr(base, method)) for base in bases if hasattr(base, method))
+
+
+# --- the mirror rule
+
+
+@pytest.mark.parametrize("stem", MODELS)
+def test_a_model_is_one_yaml_one_file_one_experiment(stem: str) -> None:
+    config = OmegaConf.load(CONF / "model" / f"{stem}.yaml")
+    module, _, name = config._target_.rpartition(".")
+    assert module == f"lic_train.modules.codecs.{stem}"
+    assert (CONF / "model" / f"{stem}.yaml").read_text().startswith("# ")
+    assert list((CONF / "experiment").glob(f"{stem}*.yaml"))
+    docstring = getattr(importlib.import_module(module), name).__doc__
+    assert "arXiv" in docstring and "::" in docstring  # the paper and a flow diagram
+
+
+@every_file
+def test_no_model_is_known_by_name(path: Path) -> None:
+    """Outside its own file: no registry, no ``if kind ==``."""
+    classes = {
+        stem: OmegaConf.load(CONF / "model" / f"{stem}.yaml")._target_.rpartition(".")[2]
+        for stem in MODELS
+    }
+    for stem, name in classes.items():
+        if path == PACKAGE / "modules" / "codecs" / f"{stem}.py":
+            continue
+        pattern = re.compile(rf"(?<![A-Za-z0-9])({stem}|{name})(?![A-Za-z0-9])", re.IGNORECASE)
+        named = [word for word in code_words(path) if pattern.search(word)]
+        assert named == []
+
+
+def test_these_tests_can_see() -> None:
+    """The readers above find what is to be found."""
+    assert len(FILES) > 40 and len(MODELS) >= 5
+    edic = PACKAGE / "modules" / "codecs" / "edic.py"
+    assert room_of(edic) == "codecs" and room_of(PACKAGE / "__init__.py") == "lic_train"
+    assert room_of(PACKAGE / "modules" / "codec_module.py") == "codec_module"
+    assert {"torch.nn", "torch", "lic_train.modules.layers.transforms"} >= {
+        name for name in imports(edic) if name.endswith(("torch", "nn", "transforms"))
+    }
+    assert "lic_train.modules.codecs.hyperprior" in set(imports(edic))
+    assert {"EDIC", "gmm_k", "yz", "abs"} <= set(code_words(edic))
+    assert not any("Unified End-to-End" in word for word in code_words(edic))
+    # A late import inside a function counts as well.
+    assert "lic_train.experiment" in set(imports(PACKAGE / "__main__.py"))

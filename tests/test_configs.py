@@ -1,0 +1,142 @@
+"""Every YAML is composed, built and trained for two batches: a config that is not run is a rumour."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import wandb
+from conftest import SHRUNK
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+from PIL import Image
+
+from lic_train.codec import Codec
+from lic_train.configs import config_dir
+from lic_train.data.datamodule import ImageDataModule
+from lic_train.experiment import Experiment, build, fit
+from lic_train.loss import MS_SSIM_MIN_SIDE
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+CONF = Path(config_dir())
+FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
+EXPERIMENTS = [file.removeprefix("experiment/") for file in FILES if file.startswith("experiment/")]
+GROUPS = {key for entry in OmegaConf.load(CONF / "train.yaml").defaults if entry != "_self_"
+          for key in entry}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    noise = np.random.default_rng(0)
+    for i in range(4):
+        coarse = Image.fromarray(noise.integers(0, 256, (8, 9, 3), dtype=np.uint8))
+        coarse.resize((210 + i, 200)).save(folder / f"{i}.png")
+    return folder
+
+
+def config(choices: dict[str, str], run_dir: Path, photos: Path) -> DictConfig:
+    """The config of ``python -m lic_train group=choice ...`` on one CPU, without W&B."""
+    choices = {"logger": "csv"} | choices
+    overrides = [f"{'' if g in GROUPS else '+'}{g}={choice}" for g, choice in choices.items()]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", [*overrides, f"run_dir={run_dir}"], return_hydra_config=True)
+    HydraConfig.instance().set_config(copy.deepcopy(cfg))
+    with open_dict(cfg):
+        del cfg["hydra"]
+    cfg.trainer.accelerator, cfg.trainer.devices = "cpu", 1
+    if "root" in cfg.data and cfg.data.root is None:
+        cfg.data.root = str(photos)
+    return cfg
+
+
+def shrink(node: Any) -> None:
+    """Give every model, also those within models, its smallest widths."""
+    if isinstance(node, DictConfig):
+        for key in node:
+            if key in SHRUNK:
+                node[key] = SHRUNK[key]
+            else:
+                shrink(node[key])
+
+
+def small(cfg: DictConfig) -> DictConfig:
+    shrink(cfg.model)
+    crop = 192 if cfg.loss.metric == "ms_ssim" else 64
+    cfg.data.crop_size = cfg.data.eval_crop = crop
+    cfg.data.num_workers = 0
+    if crop > MS_SSIM_MIN_SIDE:
+        cfg.data.eval.longest_side = None
+    return cfg
+
+
+def built(cfg: DictConfig) -> Experiment:
+    experiment = build(cfg)
+    assert isinstance(experiment.module.codec, Codec)
+    assert isinstance(experiment.data, ImageDataModule)
+    return experiment
+
+
+def test_the_groups_of_the_defaults_list_are_all_there_is() -> None:
+    assert {file.partition("/")[0] for file in FILES} <= GROUPS
+    assert len(FILES) >= 20
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_yaml_trains(file: str, tmp_path: Path, photos: Path) -> None:
+    group, stem = file.split("/")
+    cfg = small(config({"debug": "fast", group: stem}, tmp_path, photos))
+    experiment = built(cfg)
+    before = copy.deepcopy(experiment.module.codec.state_dict())
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    try:
+        fit(experiment, last)
+    finally:
+        wandb.finish()
+    assert experiment.trainer.global_step == 2
+    after = experiment.module.codec.state_dict()
+    moved = [name for name in after if not torch.equal(after[name], before[name])]
+    assert moved and all(after[name].isfinite().all() for name in moved)
+    assert torch.load(last, weights_only=True)["global_step"] == 2
+    assert (tmp_path / "logs" / "version_0" / "metrics.csv").is_file()
+
+
+@pytest.mark.parametrize("stem", EXPERIMENTS)
+def test_every_experiment_exists_at_its_true_size(stem: str, tmp_path: Path, photos: Path) -> None:
+    cfg = config({"experiment": stem}, tmp_path, photos)
+    experiment = built(cfg)
+    assert experiment.trainer.max_steps == cfg.trainer.max_steps > 2
+    experiment.module.configure_optimizers()
+    # Where model widths are, they are the YAML's.
+    shapes = {tuple(p.shape) for p in experiment.module.codec.parameters()}
+    assert any(cfg.model[key] in shape for key in ("N", "M") if key in cfg.model for shape in shapes)
+
+
+@pytest.mark.parametrize("stem", EXPERIMENTS)
+def test_every_experiment_says_how_to_run_it(stem: str) -> None:
+    header = (CONF / "experiment" / f"{stem}.yaml").read_text().split("defaults:")[0]
+    command = rf"^# +python -m lic_train( .*)? experiment={re.escape(stem)}( .*)?$"
+    assert re.search(command, header, re.MULTILINE), header
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_yaml_says_what_it_is(file: str) -> None:
+    lines = (CONF / f"{file}.yaml").read_text().splitlines()
+    first = next(line for line in lines if line != "# @package _global_")
+    assert re.match(r"# \S", first)
+
+
+def test_nobody_types_a_setting_twice(tmp_path: Path, photos: Path) -> None:
+    """What several nodes need comes from one key."""
+    choices = {"data": "image_folder", "scheduler": "cosine", "loss": "ms_ssim"}
+    cfg = config(choices, tmp_path, photos)
+    cfg.lmbda, cfg.seed, cfg.trainer.max_steps, cfg.data.crop_size = 7.5, 12, 345, 199
+    assert cfg.loss.lmbda == 7.5 and cfg.data.seed == 12 and cfg.scheduler.steps == 345
+    assert cfg.data.crop.size == 199 and cfg.data.train.root == cfg.data.eval.root == str(photos)
+    assert cfg.name == "edic" and cfg.callbacks.checkpoint.dirpath == f"{tmp_path}/checkpoints"
