@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from lic_train import __version__
@@ -15,6 +17,8 @@ from lic_train.faults import one_line
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; a fault of the input ends in one line on stderr and exit code 2."""
     options = _parser().parse_args(arguments)
+    # What libraries say to programmers; stderr is for what concerns the user's files.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     with one_line("lic"):
         options.command(options)
 
@@ -122,7 +126,8 @@ def _write_whole(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise ModelError(f"{path} cannot be written: {error.strerror}") from None
 
 

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import WandbLogger
 from rich.console import Console
 
 from lic_train.anchors import jpeg_points
@@ -78,26 +79,37 @@ def run(cfg: DictConfig) -> Path:
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     experiment = build(cfg)
-    if experiment.trainer.is_global_zero:
-        announce(experiment, cfg, run_dir)
-    fit(experiment, run_dir / "checkpoints" / "last.ckpt")
-    if experiment.trainer.is_global_zero:
-        export(cfg, experiment, run_dir)
-        points = judge(
-            run_dir,
-            experiment.data.signals(),
-            out_dir=run_dir,
-            dataset=dataset_name(cfg),
-            name=str(cfg.name),
-            lmbda=float(cfg.lmbda),
-            save_images=cfg.evaluation.save_images,
-            device=cfg.evaluation.device,
-        )
-        for logger in experiment.trainer.loggers:
-            logger.log_metrics(headline(points, str(cfg.name)), experiment.trainer.global_step)
-            logger.finalize("success")
-        conclude(points, str(cfg.name), run_dir)
+    try:
+        if experiment.trainer.is_global_zero:
+            announce(experiment, cfg, run_dir)
+        fit(experiment, run_dir / "checkpoints" / "last.ckpt")
+        if experiment.trainer.is_global_zero:
+            export(cfg, experiment, run_dir)
+            points = judge(
+                run_dir,
+                experiment.data.signals(),
+                out_dir=run_dir,
+                dataset=dataset_name(cfg),
+                name=str(cfg.name),
+                lmbda=float(cfg.lmbda),
+                save_images=cfg.evaluation.save_images,
+                device=cfg.evaluation.device,
+            )
+            for logger in experiment.trainer.loggers:
+                logger.log_metrics(headline(points, str(cfg.name)), experiment.trainer.global_step)
+                logger.finalize("success")
+            conclude(points, str(cfg.name), run_dir)
+    finally:
+        close(experiment.trainer.loggers)
     return run_dir
+
+
+def close(loggers: list[Any]) -> None:
+    """W&B keeps one run open per process: the next job of a sweep would log into this one."""
+    if any(isinstance(logger, WandbLogger) for logger in loggers):
+        import wandb  # a second that only its users should wait for
+
+        wandb.finish()
 
 
 def fit(experiment: Experiment, last: Path) -> None:

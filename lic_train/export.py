@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from compressai.entropy_models import EntropyModel
 from hydra.errors import HydraException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -95,6 +96,9 @@ def load_codec(directory: Path, device: str = "cpu") -> Codec:
         if not isinstance(codec, Codec):
             raise ModelError(f"{directory / CONFIG} names {type(codec).__name__}, not a codec")
         codec.load_state_dict(tensors)
+        for module in codec.modules():
+            if isinstance(module, EntropyModel) and not module.quantized_cdf.numel():
+                raise ModelError(f"{weights} holds no coder tables: export the run again")
     except (HydraException, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()
         raise ModelError(

@@ -57,6 +57,11 @@ class RateDistortionLoss(nn.Module):
         self.metric = metric
 
     def forward(self, reconstructions: list[Reconstruction]) -> Lagrangian:
+        device = reconstructions[0].target.device.type
+        with torch.autocast(device, enabled=False):  # MS-SSIM's variances are nonsense in bf16
+            return self._lagrangian(reconstructions)
+
+    def _lagrangian(self, reconstructions: list[Reconstruction]) -> Lagrangian:
         terms: dict[str, tuple[Tensor, Tensor]] = {}
         losses, rates, distortions, weights = [], [], [], 0.0
         for r in reconstructions:

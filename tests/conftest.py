@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -86,10 +87,11 @@ class Zoo:
     def trained(self, stem: str) -> Codec:
         """A trained codec in training mode, without tables; the caller's own copy."""
         codec, kept = self.build(stem), self._folder / f"{stem}.pt"
-        if not kept.is_file():  # whichever worker comes first trains for all
+        if not kept.is_file():
             part = self._folder / f"{stem}.{os.getpid()}"
             torch.save(self.train(codec).state_dict(), part)
-            os.replace(part, kept)
+            with suppress(FileExistsError):  # of two workers, the first to be done counts for both
+                os.link(part, kept)
         codec.load_state_dict(torch.load(kept, weights_only=True))
         return codec
 

@@ -1,4 +1,4 @@
-"""Every YAML is composed, built and trained for two batches: a config that is not run is a rumour."""
+"""Every YAML is composed, built and trained for two batches: what is not run is a rumour."""
 
 from __future__ import annotations
 
@@ -115,7 +115,9 @@ def test_every_experiment_exists_at_its_true_size(stem: str, tmp_path: Path, pho
     experiment.module.configure_optimizers()
     # Where model widths are, they are the YAML's.
     shapes = {tuple(p.shape) for p in experiment.module.codec.parameters()}
-    assert any(cfg.model[key] in shape for key in ("N", "M") if key in cfg.model for shape in shapes)
+    assert any(
+        cfg.model[key] in shape for key in ("N", "M") if key in cfg.model for shape in shapes
+    )
 
 
 @pytest.mark.parametrize("stem", EXPERIMENTS)

@@ -352,8 +352,8 @@ def test_symbols_are_decoded_piece_by_piece_as_at_once(zoo: Zoo) -> None:
     tables = Tables(zoo.ready("mean_scale").gaussian_conditional)
     symbols, indexes = some_symbols(tables)
     chunk = encode_symbols(symbols, indexes, tables)
-    assert np.array_equal(SymbolDecoder(chunk, tables).next(indexes), symbols)
-    decoder, pieces, start = SymbolDecoder(chunk, tables), [], 0
+    assert np.array_equal(SymbolDecoder(chunk, tables, len(symbols)).next(indexes), symbols)
+    decoder, pieces, start = SymbolDecoder(chunk, tables, len(symbols)), [], 0
     for size in (1, 2, 0, 7, 100, 390):
         pieces.append(decoder.next(indexes[start : start + size]))
         start += size
@@ -365,3 +365,12 @@ def test_a_chunk_too_short_for_its_checksum_is_refused() -> None:
     with pytest.raises(BitstreamError, match="too short"):
         unseal(b"abc")
     assert unseal(b"abcdefg") == (b"abc", b"defg")
+
+
+def test_what_follows_a_chunk_that_ends_early_is_zeros(zoo: Zoo) -> None:
+    """The library does not look where a chunk ends: other memory must not be read as the stream,
+    which is as long as the header says it is large."""
+    tables = Tables(zoo.ready("mean_scale").gaussian_conditional)
+    indexes = np.full(4096, 20)
+    wanted = SymbolDecoder(bytes(8 * indexes.size), tables, indexes.size).next(indexes)
+    assert np.array_equal(SymbolDecoder(b"", tables, indexes.size).next(indexes), wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import Zoo
+from pytorch_msssim import ms_ssim
 from torch import Tensor
 
 from lic_train.codec import Reconstruction
@@ -101,6 +102,17 @@ def test_ms_ssim_needs_large_crops(zoo: Zoo) -> None:
     small = photo[..., : MS_SSIM_MIN_SIDE - 1]
     with pytest.raises(TrainingError, match=r"161 pixels.*these are 160.*data\.crop_size=192"):
         loss([Reconstruction(small, small, {})])
+
+
+def test_ms_ssim_is_float32_under_autocast(zoo: Zoo) -> None:
+    # Its convolutions would run in bfloat16, where variances turn negative and similarity passes 1.
+    torch.manual_seed(0)
+    target = zoo.photo(200, 200)
+    x_hat = target + 0.01 * torch.randn_like(target)
+    expected = 1 - ms_ssim(x_hat.double(), target.double(), data_range=1.0).item()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = RateDistortionLoss(2.4, "ms_ssim")([Reconstruction(x_hat, target, {})])
+    assert result.distortion.item() == pytest.approx(expected, rel=1e-2) and expected > 0
 
 
 def test_arguments_that_mean_nothing() -> None:

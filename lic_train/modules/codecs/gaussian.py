@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lic_train.modules.codecs.hyperprior import HyperpriorCodec
 from lic_train.modules.codecs.transform import float32
-from lic_train.modules.layers.exact import scale_indexes, snap
+from lic_train.modules.layers.exact import MEANS_PER_UNIT, scale_indexes, snap
 from lic_train.modules.layers.symbols import (
     SymbolDecoder,
     Tables,
@@ -88,28 +88,27 @@ class GaussianCodec(HyperpriorCodec):
             indexes.append(_flat(scale_indexes(scales, self.gaussian_conditional.scale_table)))
             return rounded + means
 
-        self.walk(z_hat, tuple(y.shape[-2:]), code)
-        all_symbols = np.concatenate(symbols)
+        y_hat = self.walk(z_hat, tuple(y.shape[-2:]), code)
         tables = Tables(self.gaussian_conditional)
-        chunk = encode_symbols(all_symbols, np.concatenate(indexes), tables)
-        return [seal(chunk, all_symbols), *chunks]
+        chunk = encode_symbols(np.concatenate(symbols), np.concatenate(indexes), tables)
+        return [seal(chunk, _steps(y_hat)), *chunks]
 
     def decode_latents(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor:
         chunk, checksum = unseal(chunks[0])
         z_hat = self.decode_side(chunks[1:], size)
-        decoder = SymbolDecoder(chunk, Tables(self.gaussian_conditional))
-        symbols: list[np.ndarray] = []
+        channels: Any = self.g_s[0].in_channels  # type: ignore[index]
+        count = size[0] * size[1] * channels
+        decoder = SymbolDecoder(chunk, Tables(self.gaussian_conditional), count)
 
         def code(positions: Tensor, scales: Tensor, means: Tensor) -> Tensor:
             means = snap(means)
             step = decoder.next(
                 _flat(scale_indexes(scales, self.gaussian_conditional.scale_table))
             )
-            symbols.append(step)
             return torch.from_numpy(step).to(means).reshape(means.shape) + means
 
         y_hat = self.walk(z_hat, size, code)
-        verify(np.concatenate(symbols), checksum)
+        verify(_steps(y_hat), checksum)
         return _image(y_hat, size).float()
 
     def _likelihood(self, y: Tensor, scales: Tensor, means: Tensor) -> Tensor:
@@ -125,6 +124,11 @@ def _rows(y: Tensor) -> Tensor:
 def _image(rows: Tensor, size: Any) -> Tensor:
     """The inverse of :func:`_rows`, of any type."""
     return rows.T.reshape(1, rows.shape[1], *size)
+
+
+def _steps(y_hat: Tensor) -> np.ndarray:
+    """y_hat in whole steps of its means: equal symbols around other means are other latents."""
+    return torch.round(y_hat * MEANS_PER_UNIT).long().cpu().numpy()
 
 
 def _flat(values: Tensor) -> np.ndarray:

@@ -23,7 +23,7 @@ def decode_bottleneck(model: EntropyBottleneck, chunk: bytes, height: int, width
     """z_hat ``(1, N, height, width)``, float32, on the model's device."""
     medians = _medians(model)
     shape = torch.Size((1, model.channels, height, width))
-    symbols = SymbolDecoder(chunk, Tables(model)).next(_channel_indexes(shape))
+    symbols = SymbolDecoder(chunk, Tables(model), shape.numel()).next(_channel_indexes(shape))
     return torch.from_numpy(symbols).to(medians).reshape(shape) + medians
 
 

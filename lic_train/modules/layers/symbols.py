@@ -45,10 +45,11 @@ def encode_symbols(symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> 
 class SymbolDecoder:
     """Decodes one chunk of :func:`encode_symbols` piece by piece, in the order it was coded."""
 
-    def __init__(self, chunk: bytes, tables: Tables) -> None:
-        # The library reads past the end of a short chunk; zeros keep that inside the buffer.
+    def __init__(self, chunk: bytes, tables: Tables, count: int) -> None:
+        # The library reads past the end of a chunk that is too short for `count` symbols: 4 bytes
+        # for each and, for an escape whose length is nonsense, up to 15 times the chunk's.
         self._decoder: Any = RansDecoder()
-        self._decoder.set_stream(chunk + bytes(64))
+        self._decoder.set_stream(chunk + bytes(64 + 4 * count + 16 * len(chunk)))
         self._tables = tables
 
     def next(self, indexes: np.ndarray) -> np.ndarray:
