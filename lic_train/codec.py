@@ -59,7 +59,7 @@ class Codec(nn.Module, ABC):
     # --- what a codec writes -----------------------------------------------------------------
     @abstractmethod
     def forward(self, x: Tensor) -> list[Reconstruction]:
-        """Reconstruct ``x``: noisy latents in training, exactly what the file decodes to in eval."""
+        """Reconstruct ``x``: noisy latents in training, what the file decodes to in eval."""
 
     @abstractmethod
     def encode(self, x: Tensor, rate: int) -> list[bytes]:

@@ -60,13 +60,14 @@ def build(cfg: DictConfig) -> Experiment:
 
 
 def resolve_precision(precision: str) -> str:
-    """"auto" is bf16 where the processor or GPU computes in it, else float32."""
+    """ "auto" is bf16 where the processor or GPU computes in it, else float32."""
     if precision != "auto":
         return precision
     if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16-mixed" if has_bf16() else "32-true"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bf16-mixed" if native else "32-true"
 
 
 def run(cfg: DictConfig) -> Path:
@@ -232,4 +233,3 @@ def conclude(points: list[RDPoint], name: str, run_dir: Path) -> None:
     """The last lines a command prints: the table, then where everything is."""
     print_table(results_table(points, name))
     print(run_dir)
-

@@ -80,7 +80,8 @@ def muon_and_adam(
         adam_lr: of Adam; by default the same.
         muon: further arguments of :class:`Muon`.
     """
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for p in params:
         mixes = p.ndim == 4 and min(p.shape[:2]) > 3
         (matrices if mixes else others).append(p)

@@ -8,7 +8,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def warmup_cosine(optimizer: Optimizer, steps: int, warmup: int = 0, floor: float = 0.0) -> LambdaLR:
+def warmup_cosine(
+    optimizer: Optimizer, steps: int, warmup: int = 0, floor: float = 0.0
+) -> LambdaLR:
     """Rise linearly over ``warmup`` batches, then fall by a half cosine to ``floor`` at ``steps``.
 
     Args:

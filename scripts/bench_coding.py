@@ -28,8 +28,8 @@ from rich.table import Table
 
 from lic_train.bitstream import Bitstream
 from lic_train.codec import Codec
-from lic_train.data.sources import Samples
 from lic_train.data.images import read_image
+from lic_train.data.sources import Samples
 from lic_train.export import load_codec
 from lic_train.modules.codecs.context_only import ContextOnly
 from lic_train.modules.codecs.edic import EDIC
@@ -72,10 +72,10 @@ def untrained() -> list[Codec]:
     return codecs
 
 
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+def timed(function: Callable[[], Any]) -> float:
     start = time.perf_counter()
-    result = function()
-    return time.perf_counter() - start, result
+    function()
+    return time.perf_counter() - start
 
 
 @torch.no_grad()
@@ -89,24 +89,25 @@ def measure(codec: Codec, x: torch.Tensor, runs: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {}
     sizes: dict[str, int] = {}
 
-    def note(name: str, value: float) -> None:
-        seconds.setdefault(name, []).append(value)
-
-    for turn in range(runs + 1):
-        spent, stream = timed(lambda: codec.compress(x).to_bytes())
-        note("encode", spent)
-        note("decode", timed(lambda: codec.decompress(Bitstream.from_bytes(stream)))[0])
-        y = codec.analyse(x)
-        note("g_a", timed(lambda: codec.analyse(x))[0])
-        note("g_s", timed(lambda: codec.synthesise(y, 512, 768))[0])
-        sizes["bytes"] = len(stream)
-        if theirs is not None:
-            spent, out = timed(lambda: theirs.compress(x))
-            note("their encode", spent)
-            note("their decode", timed(lambda: theirs.decompress(out["strings"], out["shape"]))[0])
-            sizes["their bytes"] = sum(len(s[0]) for s in out["strings"])
-        if turn == 0:  # warm-up
-            seconds.clear()
+    y = codec.analyse(x)
+    stream = codec.compress(x).to_bytes()
+    sizes["bytes"] = len(stream)
+    contestants: dict[str, Callable[[], Any]] = {
+        "encode": lambda: codec.compress(x).to_bytes(),
+        "decode": lambda: codec.decompress(Bitstream.from_bytes(stream)),
+        "g_a": lambda: codec.analyse(x),
+        "g_s": lambda: codec.synthesise(y, 512, 768),
+    }
+    if theirs is not None:
+        out = theirs.compress(x)
+        sizes["their bytes"] = sum(len(s[0]) for s in out["strings"])
+        contestants["their encode"] = lambda: theirs.compress(x)
+        contestants["their decode"] = lambda: theirs.decompress(out["strings"], out["shape"])
+    for function in contestants.values():
+        function()  # warm-up
+    for _ in range(runs):
+        for name, function in contestants.items():
+            seconds.setdefault(name, []).append(timed(function))
     return {name: statistics.median(values) for name, values in seconds.items()} | sizes
 
 

@@ -161,11 +161,11 @@ def test_compress_and_decompress_in_fresh_processes(run: Path, tmp_path: Path) -
     image, file, decoded = (tmp_path / name for name in ("x.png", "x.lic", "decoded.png"))
     write_png(image, Samples("eval", limit=1, longest_side=128).pixels(0))
     done = python("lic_train.cli", "compress", image, file, "--model", run)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and done.stderr == "", done.stderr
     assert f"{row['bytes']} bytes, {float(row['bpp']):.4f} bpp" in done.stdout
     assert file.read_bytes() == (run / "bitstreams" / f"{row['image']}_r0.lic").read_bytes()
     done = python("lic_train.cli", "decompress", file, decoded, "--model", run)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and done.stderr == "", done.stderr
     expected = read_image(run / "reconstructions" / f"{row['image']}_r0.png").pixels
     assert torch.equal(read_image(decoded).pixels, expected)
 

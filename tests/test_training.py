@@ -331,6 +331,7 @@ def test_bf16_bodies_and_float32_likelihoods(zoo: Zoo, tmp_path: Path) -> None:
         assert all(p.dtype == torch.float32 for p in trained.parameters())
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     overrides = [
         "experiment=edic_gmm",

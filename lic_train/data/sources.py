@@ -173,7 +173,7 @@ def _package_file(package: str, file: str) -> Path:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise DataError(f"the sample {file} needs a package; run: pip install {distribution}")
-    path = Path(list(spec.submodule_search_locations)[0]) / "data" / file
+    path = Path(next(iter(spec.submodule_search_locations))) / "data" / file
     if not path.is_file():
         raise DataError(
             f"the installed {distribution} lacks the sample {file}; "

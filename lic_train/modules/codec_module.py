@@ -117,6 +117,5 @@ class CodecModule(pl.LightningModule):
             for name, (rate, distortion) in r.terms.items():
                 values |= {f"{name}/bpp_estimated": rate, f"{name}/distortion": distortion}
         named = {f"{stage}/{k}": v.detach() for k, v in values.items()}
-        on_epoch = not on_step
-        self.log_dict(named, on_step=on_step, on_epoch=on_epoch, batch_size=size, sync_dist=on_epoch)
-
+        mean = not on_step
+        self.log_dict(named, on_step=on_step, on_epoch=mean, batch_size=size, sync_dist=mean)

@@ -126,6 +126,7 @@ class EDIC(HyperpriorCodec):
 
     def _mixture(self, z_hat: Tensor | None) -> Mixture:
         """Integer mixture parameters of one image, elements in the order of a flattened y."""
+        assert z_hat is not None  # this codec has side information
         features = exactly(self.entropy_parameters, exactly(self.h_s, z_hat))
         scales, means, logits = (
             part.reshape(self.gmm_k, -1) for part in features[0].chunk(3, dim=0)

@@ -71,7 +71,7 @@ class GaussianCodec(HyperpriorCodec):
             likelihood[positions] = self._likelihood(y_hat.float(), scales.float(), means.float())
             return y_hat
 
-        y_hat = self.walk(z_hat, tuple(y.shape[-2:]), code)
+        y_hat = self.walk(z_hat, (y.shape[-2], y.shape[-1]), code)
         likelihoods["y"] = _image(likelihood, y.shape[-2:])
         return _image(y_hat, y.shape[-2:]).float(), likelihoods
 
@@ -88,7 +88,7 @@ class GaussianCodec(HyperpriorCodec):
             indexes.append(_flat(scale_indexes(scales, self.gaussian_conditional.scale_table)))
             return rounded + means
 
-        y_hat = self.walk(z_hat, tuple(y.shape[-2:]), code)
+        y_hat = self.walk(z_hat, (y.shape[-2], y.shape[-1]), code)
         tables = Tables(self.gaussian_conditional)
         chunk = encode_symbols(np.concatenate(symbols), np.concatenate(indexes), tables)
         return [seal(chunk, _steps(y_hat)), *chunks]
@@ -102,9 +102,7 @@ class GaussianCodec(HyperpriorCodec):
 
         def code(positions: Tensor, scales: Tensor, means: Tensor) -> Tensor:
             means = snap(means)
-            step = decoder.next(
-                _flat(scale_indexes(scales, self.gaussian_conditional.scale_table))
-            )
+            step = decoder.next(_flat(scale_indexes(scales, self.gaussian_conditional.scale_table)))
             return torch.from_numpy(step).to(means).reshape(means.shape) + means
 
         y_hat = self.walk(z_hat, size, code)
@@ -133,4 +131,3 @@ def _steps(y_hat: Tensor) -> np.ndarray:
 
 def _flat(values: Tensor) -> np.ndarray:
     return values.flatten().to(torch.int32).cpu().numpy()
-

@@ -50,5 +50,6 @@ class JointPrior(GaussianCodec):
         return scales, means
 
     def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
+        assert z_hat is not None  # this codec has side information
         hyper = exactly(self.h_s, z_hat)
         return wavefront(self.context_prediction, self.entropy_parameters, hyper, size, code)

@@ -42,6 +42,7 @@ class MeanScale(GaussianCodec):
         return scales, means
 
     def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
+        assert z_hat is not None  # this codec has side information
         scales, means = exactly(self.h_s, z_hat)[0].flatten(1).T.chunk(2, dim=1)
         everywhere = torch.arange(scales.shape[0], device=scales.device)
         return code(everywhere, scales, means)

@@ -45,6 +45,7 @@ class ScaleOnly(GaussianCodec):
         return scales, torch.zeros_like(scales)
 
     def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
+        assert z_hat is not None  # this codec has side information
         scales = exactly(self.h_s, z_hat)[0].flatten(1).T
         everywhere = torch.arange(scales.shape[0], device=scales.device)
         return code(everywhere, scales, torch.zeros_like(scales))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -24,7 +26,8 @@ class ChannelAttention(nn.Module):
             nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True),
             nn.Conv2d(hidden, channels, 1), nn.Sigmoid(),
         )  # fmt: skip
-        nn.init.constant_(self.gate[2].bias, 4.0)
+        last: Any = self.gate[2]
+        nn.init.constant_(last.bias, 4.0)
 
     def forward(self, y: Tensor) -> Tensor:
         return y * self.gate(self.squeeze(y))

@@ -43,7 +43,8 @@ class Enhancement(nn.Module):
         self.blocks = nn.Sequential(*(EnhancementBlock(channels) for _ in range(blocks)))
         self.tail = nn.Conv2d(channels, 3, 3, padding=1)
         nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
+        if self.tail.bias is not None:
+            nn.init.zeros_(self.tail.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.tail(self.blocks(self.head(x)))

@@ -6,6 +6,8 @@ these ``Sequential``s are CompressAI's, so that a state dict goes both ways.
 
 from __future__ import annotations
 
+from typing import Any
+
 from compressai.layers import GDN
 from compressai.models.utils import conv, deconv
 from torch import nn
@@ -21,7 +23,8 @@ def analysis(N: int, M: int) -> nn.Sequential:
     )  # fmt: skip
     # As torch starts it, y has a standard deviation of 0.05 and drowns in the rounding noise;
     # ten times that, and the first few hundred batches already teach something.
-    g_a[-1].weight.data *= 10
+    last: Any = g_a[-1]
+    last.weight.data *= 10
     return g_a
 
 
@@ -33,7 +36,8 @@ def synthesis(N: int, M: int) -> nn.Sequential:
         deconv(N, N), GDN(N, inverse=True),
         deconv(N, 3),
     )  # fmt: skip
-    g_s[-1].bias.data.fill_(0.5)  # begins at grey, not at black
+    last: Any = g_s[-1]
+    last.bias.data.fill_(0.5)  # begins at grey, not at black
     return g_s
 
 

@@ -9,6 +9,7 @@ for a 768x512 image), each a matrix product. Contexts and parameters are those o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,8 @@ def wavefront(
     height, width = size
     radius = context.kernel_size[0] // 2
     layers = [_as_rows(layer) for layer in parameters]
-    first_weight, first_bias = layers[0].weight, layers[0].bias
+    first_weight: Any = layers[0].weight
+    first_bias: Any = layers[0].bias
     # The hyper features are all known, so their share of the first layer is one product.
     if hyper is None:
         ready = first_bias.expand(height * width, -1)
@@ -70,7 +72,7 @@ def wavefront(
     ]
     kernel = (context.weight * context.mask).double()
     kernel = torch.cat([kernel[:, :, row, column] for row, column in taps], dim=1)
-    bias = context.bias.double()
+    bias = context.bias.double() if context.bias is not None else None
     padded_width = width + 2 * radius
     offsets = torch.tensor([row * padded_width + column for row, column in taps])
     centre = radius * padded_width + radius
