@@ -32,10 +32,12 @@ REPOSITORY = Path(__file__).parents[1]
 OVERRIDES = [
     "experiment=edic_gmm",
     "debug=fast",
+    "lmbda=0.0067",
     "data.crop_size=64",
     "data.eval_crop=64",
     *(f"model.{key}={value}" for key, value in SHRUNK.items()),
 ]
+COMMAND = [*OVERRIDES, "lmbda=0.005"]
 COLUMNS = (
     "dataset,image,codec,rate,lmbda,width,height,bytes,bpp,bpp_estimated,psnr,ms_ssim,"
     "encode_s,decode_s,device"
@@ -74,7 +76,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     run = base / "finished"
     with FileLock(base / "finished.lock"):
         if not run.exists():
-            done = python("lic_train", *OVERRIDES, f"hydra.run.dir={run}")
+            done = python("lic_train", *COMMAND, f"hydra.run.dir={run}")
             assert done.returncode == 0, done.stderr[-3000:]
             (base / "stdout.txt").write_text(done.stdout)
             (base / "stderr.txt").write_text(done.stderr)
@@ -129,7 +131,7 @@ def test_the_rows_tell_of_the_files(run: Path) -> None:
     for row in own:
         pixels = int(row["width"]) * int(row["height"])
         assert float(row["bpp"]) == pytest.approx(8 * int(row["bytes"]) / pixels)
-        assert float(row["lmbda"]) == 0.0067 and row["device"] == "cpu"
+        assert float(row["lmbda"]) == 0.005 and row["device"] == "cpu"
         assert float(row["encode_s"]) > 0 and float(row["decode_s"]) > 0
         decoded = read_image(run / "reconstructions" / f"{row['image']}_r{row['rate']}.png").pixels
         assert decoded.shape == (3, int(row["height"]), int(row["width"]))
@@ -189,7 +191,7 @@ def test_evaluate_writes_the_same_kinds_of_files(
         ("a.png", "64", "70"),
         ("beach/b.png", "64", "33"),
     ]
-    assert {row["dataset"] for row in rows(out)} == {"holidays"} and own[0]["lmbda"] == "0.0067"
+    assert {row["dataset"] for row in rows(out)} == {"holidays"} and own[0]["lmbda"] == "0.005"
     sizes = [path.stat().st_size for path in sorted((out / "bitstreams").iterdir())]
     assert sizes == [int(row["bytes"]) for row in own]
     kinds = ("rd_summary.json", "figures/rd_curve.png", "reconstructions/a.png_r0.png")
@@ -206,7 +208,7 @@ def test_the_same_command_again_trains_nothing(
     kept = [copied / "model.yaml", *(copied / "bitstreams").iterdir()]
     before = [path.read_bytes() for path in kept]
     weights = load_file(copied / "model.safetensors")
-    train_here(monkeypatch, *OVERRIDES, f"hydra.run.dir={copied}")
+    train_here(monkeypatch, *COMMAND, f"hydra.run.dir={copied}")
     assert capsys.readouterr().out.rstrip().splitlines()[-1] == str(copied)
     assert [path.read_bytes() for path in kept] == before
     again = load_file(copied / "model.safetensors")
