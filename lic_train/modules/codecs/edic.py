@@ -21,6 +21,7 @@ from lic_train.modules.layers.mixture import (
     encode_mixture,
     fixed_point,
 )
+from lic_train.modules.layers.outliers import reach
 from lic_train.modules.layers.padding import crop_to
 from lic_train.modules.layers.symbols import seal, unseal, verify
 
@@ -109,8 +110,12 @@ class EDIC(HyperpriorCodec):
         by_component = logits.float().unflatten(1, (self.gmm_k, -1))
         weights = by_component.softmax(dim=1).flatten(1, 2)
         model: Any = self.gaussian_conditional
-        y_hat, likelihood = model(y, scales.float(), means.float(), weights)
-        return likelihood, y_hat
+        scales, means = scales.float(), means.float()
+        y_hat = model.quantize(y, "noise" if self.training else "dequantize")
+        if self.training:
+            scales = reach(scales, (y_hat.repeat(1, self.gmm_k, 1, 1) - means).abs())
+        likelihood = model._likelihood(y_hat, scales, means, weights)
+        return model.likelihood_lower_bound(likelihood), y_hat
 
     def encode_latents(self, y: Tensor) -> list[bytes]:
         z_hat, chunks = self.encode_side(y)
