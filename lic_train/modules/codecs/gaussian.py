@@ -13,7 +13,6 @@ from torch import Tensor
 from lic_train.modules.codecs.hyperprior import HyperpriorCodec
 from lic_train.modules.codecs.transform import float32
 from lic_train.modules.layers.exact import MEANS_PER_UNIT, scale_indexes, snap
-from lic_train.modules.layers.outliers import reach
 from lic_train.modules.layers.symbols import (
     SymbolDecoder,
     Tables,
@@ -57,9 +56,7 @@ class GaussianCodec(HyperpriorCodec):
             y_tilde = self.gaussian_conditional.quantize(y.float(), "noise")
         scales, means = self.predict(z_hat, y_tilde)
         with float32(y):
-            scales, means = scales.float(), means.float()
-            scales = reach(scales, (y_tilde - means).abs())
-            likelihoods["y"] = self._likelihood(y_tilde, scales, means)
+            likelihoods["y"] = self._likelihood(y_tilde, scales.float(), means.float())
         return y_tilde, likelihoods
 
     def _rounded(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
