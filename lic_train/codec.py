@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -53,6 +54,8 @@ class Codec(nn.Module, ABC):
 
     num_rates: int = 1
     """Operating points of one set of weights, coarse 0 ... fine ``num_rates - 1``."""
+    real_rates: bool = False
+    """Whether ``encode`` also takes every real rate between two operating points."""
 
     _fingerprint: bytes | None = None
 
@@ -62,8 +65,12 @@ class Codec(nn.Module, ABC):
         """Reconstruct ``x``: noisy latents in training, what the file decodes to in eval."""
 
     @abstractmethod
-    def encode(self, x: Tensor, rate: int) -> list[bytes]:
-        """Code ONE signal, ``x`` of shape ``(1, ...)``, to chunks."""
+    def encode(self, x: Tensor, rate: float) -> list[bytes]:
+        """Code ONE signal, ``x`` of shape ``(1, ...)``, to chunks.
+
+        ``rate`` is whole unless the codec has ``real_rates``; whatever the decoder must know of a
+        rate in between belongs into the chunks, the file's header holds the next whole one.
+        """
 
     @abstractmethod
     def decode(self, chunks: list[bytes], shape: Shape, rate: int) -> Tensor:
@@ -73,26 +80,53 @@ class Codec(nn.Module, ABC):
             BitstreamError: the chunks are malformed or decode to other latents than were coded.
         """
 
+    def chunks_at(self, rate: int) -> int | None:
+        """How many chunks of a finer file make up the file of this rate; ``None``: its own ones.
+
+        A progressive or layered codec overrides this; its streams can be cut, see :meth:`cut`.
+        """
+        return None
+
     # --- what it inherits --------------------------------------------------------------------
     @torch.no_grad()
-    def compress(self, x: Tensor, rate: int = -1) -> Bitstream:
+    def compress(self, x: Tensor, rate: float = -1) -> Bitstream:
         """Compress a batch, one signal after the other, so that a batch costs and decodes as its
         members do.
 
         Args:
             x: ``(N, ...)`` in [0, 1].
-            rate: index of the operating point; negative counts from the finest.
+            rate: index of the operating point; negative counts from the finest. Between two of
+                them where the codec has ``real_rates``.
 
         Raises:
             ModelError: ``update`` was not called, or there is no such rate.
         """
         if self._fingerprint is None or self.training:
             raise ModelError("call codec.eval() and codec.update() before coding")
-        if not -self.num_rates <= rate < self.num_rates:
-            raise ModelError(f"rate {rate} asked for, the codec has 0 ... {self.num_rates - 1}")
-        rate %= self.num_rates
+        last = self.num_rates - 1
+        if not -self.num_rates <= rate <= last:  # nan is refused too
+            raise ModelError(f"rate {rate:g} asked for, the codec has 0 ... {last}")
+        if rate == int(rate):
+            rate = int(rate) % self.num_rates
+        elif rate < 0 or not self.real_rates:
+            raise ModelError(f"rate {rate:g} asked for, this codec has whole rates only")
         chunks = [c for signal in x.split(1) for c in self.encode(signal, rate)]
-        return Bitstream(tuple(chunks), tuple(x.shape), rate, self._fingerprint)
+        return Bitstream(tuple(chunks), tuple(x.shape), math.ceil(rate), self._fingerprint)
+
+    def cut(self, stream: Bitstream, rate: int) -> Bitstream:
+        """The stream of a lower rate, from the chunks of a finer one: nothing is coded again.
+
+        Raises:
+            ModelError: the rates of this codec do not build on each other, or it is no lower one.
+        """
+        signals, count = stream.shape[0], self.chunks_at(rate)
+        if count is None:
+            raise ModelError("the rates of this codec do not build on each other: compress anew")
+        if not 0 <= rate <= stream.rate or stream.rate >= self.num_rates:
+            raise ModelError(f"rate {rate} asked for, the stream holds 0 ... {stream.rate}")
+        per_signal = len(stream.chunks) // signals
+        kept = [stream.chunks[i * per_signal : i * per_signal + count] for i in range(signals)]
+        return replace(stream, chunks=tuple(c for chunks in kept for c in chunks), rate=rate)
 
     @torch.no_grad()
     def decompress(self, stream: Bitstream) -> Tensor:

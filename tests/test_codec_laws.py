@@ -200,10 +200,13 @@ class BitPlanes(Codec):
             parts.append(Reconstruction(x_hat, x, p, f"plane{rate}", 1 / self.num_rates))
         return parts
 
-    def encode(self, x: Tensor, rate: int) -> list[bytes]:
+    def encode(self, x: Tensor, rate: float) -> list[bytes]:
         levels = (x * 255).round().int().flatten()
-        planes = [(levels >> 7 - r & 1).tolist() for r in range(rate + 1)]
+        planes = [(levels >> 7 - r & 1).tolist() for r in range(int(rate) + 1)]
         return [bytes(plane) for plane in planes]
+
+    def chunks_at(self, rate: int) -> int:
+        return rate + 1
 
     def decode(self, chunks: list[bytes], shape: Shape, rate: int) -> Tensor:
         if len(chunks) != rate + 1 or any(len(c) != math.prod(shape) for c in chunks):
@@ -227,14 +230,18 @@ every_ladder = pytest.mark.parametrize("stem", _with_several_rates())
 @every_ladder
 def test_a_prefix_of_a_stream_decodes_to_its_lower_rate(stem: str, zoo: Zoo) -> None:
     """Of a stream whose finer rates add chunks; where each rate has its own there is no prefix."""
-    codec, x = rates_of(stem, zoo), zoo.photo(40, 70)
+    codec, x = rates_of(stem, zoo), torch.cat([zoo.photo(40, 70, index) for index in (0, 1)])
     finest = codec.compress(x)
     assert finest.rate == codec.num_rates - 1
     for rate in range(codec.num_rates):
         stream = codec.compress(x, rate)
-        if len(stream.chunks) < len(finest.chunks):
-            cut = replace(finest, chunks=finest.chunks[: len(stream.chunks)], rate=rate)
-            assert cut == stream
+        if codec.chunks_at(rate) is None:
+            with pytest.raises(ModelError, match="compress anew"):
+                codec.cut(finest, rate)
+        else:
+            assert codec.cut(finest, rate) == stream
+            with pytest.raises(ModelError, match="the stream holds"):
+                codec.cut(stream, rate + 1)
         assert torch.equal(through_a_file(codec, x, rate), codec(x)[rate].x_hat.clamp(0, 1))
 
 
@@ -257,7 +264,8 @@ def test_a_rate_that_is_not_there_is_refused(stem: str, zoo: Zoo) -> None:
     codec, x = zoo.ready(stem), zoo.photo(16, 16)
     stream = codec.compress(x)
     assert stream.rate == codec.num_rates - 1
-    for rate in (codec.num_rates, -codec.num_rates - 1):
+    none = (codec.num_rates, -codec.num_rates - 1, math.nan, -0.5)
+    for rate in none if codec.real_rates else (*none, 0.5):
         with pytest.raises(ModelError, match="rate"):
             codec.compress(x, rate)
     with pytest.raises(BitstreamError):

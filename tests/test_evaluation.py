@@ -59,7 +59,7 @@ class Pool(Codec):
     def pack(y: Tensor) -> bytes:
         return zlib.compress(y.byte().numpy().tobytes())
 
-    def encode(self, x: Tensor, rate: int) -> list[bytes]:
+    def encode(self, x: Tensor, rate: float) -> list[bytes]:
         return [self.pack(self.pool(x, rate))]
 
     def decode(self, chunks: list[bytes], shape: Shape, rate: int) -> Tensor:
@@ -76,7 +76,7 @@ class Layers(Pool):
     def reference(self, x: Tensor, rate: int = -1) -> Tensor:
         return avg_pool2d(x, 2) if rate % 2 == 0 else x
 
-    def encode(self, x: Tensor, rate: int) -> list[bytes]:
+    def encode(self, x: Tensor, rate: float) -> list[bytes]:
         return [self.pack(self.reference(x, rate).mul(255).round())]
 
     def decode(self, chunks: list[bytes], shape: Shape, rate: int) -> Tensor:
@@ -228,7 +228,7 @@ def test_all_timings_are_of_that_clock_and_warmed_up(
     events: list[str] = []
 
     class Watched(Pool):
-        def encode(self, x: Tensor, rate: int) -> list[bytes]:
+        def encode(self, x: Tensor, rate: float) -> list[bytes]:
             events.append("encode")
             return super().encode(x, rate)
 

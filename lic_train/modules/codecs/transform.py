@@ -52,7 +52,7 @@ class TransformCodec(Codec):
         x_hat = self.synthesise(y_hat, *x.shape[-2:])
         return [Reconstruction(x_hat, x, likelihoods)]
 
-    def encode(self, x: Tensor, rate: int) -> list[bytes]:
+    def encode(self, x: Tensor, rate: float) -> list[bytes]:
         return self.encode_latents(self.analyse(x))
 
     def decode(self, chunks: list[bytes], shape: Shape, rate: int) -> Tensor:
