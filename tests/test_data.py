@@ -486,6 +486,9 @@ def test_flips() -> None:
         x = crop(image, generator(s))
         kinds[bool(x[1, 0, 0] > x[1, 0, -1]), bool(x[0, 0, 0] > x[0, -1, 0])] += 1
     assert len(kinds) == 4 and min(kinds.values()) > 60
+    turned = RandomResizedCrop(32, 1, horizontal_flip=True, vertical_flip=True, transpose=True)
+    corners = {tuple(turned(image, generator(s))[:2, 0, :2].flatten().tolist()) for s in range(90)}
+    assert len(corners) == 8
     upright = RandomResizedCrop(32, min_scale=1)
     assert all(upright(image, generator(s))[0, 0, 0] == 0 for s in range(50))
 
