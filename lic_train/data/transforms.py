@@ -26,7 +26,7 @@ class RandomResizedCrop:
     a plain crop: its samples are those of the image. An image whose short side is below `size` is
     upscaled: its largest squares are resized to `size`.
 
-    size: pixels, at least 1. min_scale: in (0, 1]. horizontal_flip, vertical_flip, transpose: mirror
+    size: pixels, at least 1. min_scale: in (0, 1]. horizontal_flip, vertical_flip, transpose: flip
     left and right, top and bottom, or the diagonal, each with probability one half; all three give
     the eight orientations, which few photographs need. Raises DataError for other values.
     """
