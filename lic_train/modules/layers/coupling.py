@@ -1,4 +1,4 @@
-"""An invertible multi-scale transform that starts as an orthonormal wavelet and learns from there."""
+"""An invertible multi-scale transform that starts as an orthonormal wavelet and then learns."""
 
 from __future__ import annotations
 
