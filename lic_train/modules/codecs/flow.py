@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lic_train.codec import Codec, Reconstruction, Shape, bits
 from lic_train.errors import BitstreamError, LicError, ModelError
-from lic_train.modules.layers.coupling import Bijection
+from lic_train.modules.layers.coupling import Bijection, Level
 from lic_train.modules.layers.logistic import (
     LogisticConditional,
     LogisticDecoder,
@@ -141,16 +141,18 @@ class Flow(Codec):
         """
         h = code(*self.top_prior(shape, step)) * step
         for priors, level in zip(self.priors, reversed(self.f.levels), strict=True):
+            assert isinstance(priors, nn.ModuleList) and isinstance(level, Level)
             details: list[Tensor] = []
-            for prior in priors:  # type: ignore[union-attr]
+            for prior in priors:
                 details.append(code(*prior(h, details, step)) * step)
-            h = level.inverse(torch.cat((h, *details), dim=1))  # type: ignore[operator]
+            h = level.inverse(torch.cat((h, *details), dim=1))
         return self.f.image(h)
 
     def _noisy(self, x: Tensor, step: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Rates of latents with noise, images and priors of rounded ones (straight through)."""
         latents = self.f(pad_to_multiple(x, self.stride))
-        groups, likelihoods = _groups(latents), {}
+        groups = _groups(latents)
+        likelihoods: dict[str, Tensor] = {}
 
         def code(log_scale: Tensor, mean: Tensor) -> Tensor:
             v = next(groups) / step
@@ -164,7 +166,7 @@ class Flow(Codec):
     def _rounded(self, x: Tensor, step: float) -> tuple[Tensor, Tensor]:
         """What a file of one image and this step, in pixel steps, decodes to, and the likelihoods
         of all its latents, ``(1, n)``."""
-        pieces = []
+        pieces: list[Tensor] = []
 
         def see(symbols: Tensor, log_scale: Tensor, decoded: Tensor) -> None:
             pieces.append(self.logistic.likelihood(symbols, log_scale).flatten(1))
@@ -190,7 +192,8 @@ class Flow(Codec):
                 steps from their means.
         """
         head = np.array(step).astype("<f4").tobytes()
-        encoder, checks = LogisticEncoder(), []
+        encoder = LogisticEncoder()
+        checks: list[np.ndarray] = []
 
         def see(symbols: Tensor, log_scale: Tensor, decoded: Tensor) -> None:
             encoder.add(_integers(symbols), log_scale)
@@ -209,7 +212,7 @@ class Flow(Codec):
         top = (1, 3, *(ceil_div(side, self.stride) for side in shape[-2:]))
         count = math.prod(top) * self.stride**2
         decoder = LogisticDecoder(chunk, chunks[1], Tables(self.logistic), count)
-        checks = []
+        checks: list[np.ndarray] = []
 
         def code(log_scale: Tensor, mean: Tensor) -> Tensor:
             mean = _snap(mean)

@@ -175,7 +175,8 @@ class Bijection(nn.Module):
         """The image of all latents, coarse to fine."""
         h, *details = latents
         for level, z in zip(reversed(self.levels), details, strict=True):
-            h = level.inverse(torch.cat((h, z), dim=1))  # type: ignore[operator]
+            assert isinstance(level, Level)
+            h = level.inverse(torch.cat((h, z), dim=1))
         return self.image(h)
 
     @staticmethod
