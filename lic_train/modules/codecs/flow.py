@@ -120,10 +120,9 @@ class Flow(Codec):
         reconstructions = []
         for rate in range(self.num_rates):
             step = self.step_of(rate)
-            images, likelihoods = zip(
-                *(self._rounded(signal, step) for signal in x.split(1)), strict=True
-            )
-            x_hat, p = torch.cat(images), {"latents": torch.cat(likelihoods)}
+            coded = [self._rounded(signal, step) for signal in x.split(1)]
+            x_hat = torch.cat([image for image, _ in coded])
+            p = {"latents": torch.cat([of_image for _, of_image in coded])}
             share, lmbda = 1 / self.num_rates, self.tie / step**2
             reconstructions.append(Reconstruction(x_hat, x, p, f"rate{rate}", share, lmbda))
         return reconstructions

@@ -63,6 +63,7 @@ class ActNorm(nn.Module):
         return (x + self.bias) * self.log_gain.tanh().exp()
 
     def inverse(self, y: Tensor) -> Tensor:
+        """The input whose output is ``y``."""
         return y * (-self.log_gain.tanh()).exp() - self.bias
 
 
@@ -82,6 +83,7 @@ class Rotation(nn.Module):
         return _mix(torch.matrix_exp(generator - generator.T), x, inverse)
 
     def inverse(self, y: Tensor) -> Tensor:
+        """The input whose output is ``y``."""
         return self(y, inverse=True)
 
 
@@ -115,6 +117,7 @@ class Coupling(nn.Module):
         return torch.cat((b, a) if self.swap else (a, b), dim=1)
 
     def inverse(self, y: Tensor) -> Tensor:
+        """The input whose output is ``y``."""
         return self(y, inverse=True)
 
 
@@ -143,6 +146,7 @@ class Level(nn.Module):
         return y
 
     def inverse(self, y: Tensor) -> Tensor:
+        """The input whose output is ``y``."""
         for step in reversed(self.steps):
             y = step.inverse(y)  # type: ignore[operator]
         return unhaar(y)
