@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -95,4 +96,4 @@ class Thumbnails(ImageSource):
 def _even_parts(number: int, parts: int) -> list[range]:
     """0 ... number - 1 in so many runs, as equal as they can be."""
     edges = [i * number // parts for i in range(parts + 1)]
-    return [range(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [range(a, b) for a, b in pairwise(edges)]
