@@ -24,6 +24,8 @@ from lic_train.rd import Array, Curve, Point, mean_curve
 ANCHORS = ("jpeg", "webp", "jpeg2000", "avif")
 INK, GREY = "#1f2933", "#8a94a0"
 COLOURS = ("#c8102e", "#1565c0", "#2e7d32", "#8e24aa", "#ef6c00", "#00838f")
+LABELS = 8
+"""Operating points of a curve that are named; of more, every second, third, ..."""
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -177,7 +179,9 @@ def _panel(
             label=name,
             zorder=3,
         )
-        for text, b, v in zip(np.array(texts)[finite], bpp, value, strict=True):
+        every = -(-len(bpp) // LABELS)
+        texts = [text if i % every == 0 else "" for i, text in enumerate(np.array(texts)[finite])]
+        for text, b, v in zip(texts, bpp, value, strict=True):
             # Curves rise, so there is room above to the left and below to the right; codecs take
             # turns, and nothing is written over the axis on the left.
             left = above and (b - window[0]) / (window[1] - window[0]) > 0.15
