@@ -150,7 +150,7 @@ def _reencode(options: argparse.Namespace) -> None:
     from lic_train.export import load_codec, read_about
     from lic_train.generations import STORAGES, report
 
-    signals = Signals(ImageFolder(options.data))
+    signals = list(Signals(ImageFolder(options.data)))
     chosen = (options.float, options.eight_bit)
     report(
         load_codec(options.model, options.device),

@@ -70,7 +70,8 @@ def chain(coder: Coder, pixels: Tensor, rates: Sequence[float], storage: str) ->
     Raises:
         ModelError: a rate decodes to another size.
     """
-    x, previous, step = pixels[None].float() / 255, b"", None
+    x, previous = pixels[None].float() / 255, b""
+    step: Step | None = None
     one_rate = len(set(rates)) == 1
     for rate in rates:
         # The same file decodes to the same image, which makes the same file: nothing more happens.

