@@ -1,4 +1,4 @@
-"""``lic``: what one does with a trained codec. compress, decompress, evaluate."""
+"""``lic``: what one does with a trained codec. compress, decompress, evaluate, reencode."""
 
 from __future__ import annotations
 
@@ -32,7 +32,12 @@ def _parser() -> argparse.ArgumentParser:
     compress.add_argument("image", type=Path)
     compress.add_argument("file", type=Path)
     compress.add_argument("--model", type=Path, required=True, metavar="RUN")
-    compress.add_argument("--rate", type=int, default=-1, help="index; the finest by default")
+    size = compress.add_mutually_exclusive_group()
+    size.add_argument(
+        "--rate", type=float, default=-1, help="index, real where the codec has such; else finest"
+    )
+    size.add_argument("--target-bpp", type=float, metavar="X", help="the finest file of at most X")
+    size.add_argument("--target-psnr", type=float, metavar="X", help="the coarsest of X dB or more")
     compress.set_defaults(command=_compress)
 
     decompress = commands.add_parser("decompress", help="file to PNG image")
@@ -50,7 +55,21 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--save-images", type=int, default=3, metavar="N")
     evaluate.set_defaults(command=_evaluate)
 
-    for command in (compress, decompress, evaluate):
+    reencode = commands.add_parser(
+        "reencode", help="code the decoded images again and again, beside JPEG"
+    )
+    reencode.add_argument("model", type=Path, metavar="RUN")
+    reencode.add_argument("--data", type=Path, required=True, metavar="FOLDER")
+    reencode.add_argument("--out", type=Path, required=True, metavar="DIR")
+    reencode.add_argument("--rounds", type=int, default=50, metavar="N")
+    rates = reencode.add_mutually_exclusive_group()
+    rates.add_argument("--rate", type=float, default=-1, help="of every round; else the finest")
+    rates.add_argument("--mixed", action="store_true", help="another rate in every round")
+    reencode.add_argument("--float", action="store_true", help="only: keep floats between rounds")
+    reencode.add_argument("--eight-bit", action="store_true", help="only: keep 8-bit images")
+    reencode.set_defaults(command=_reencode)
+
+    for command in (compress, decompress, evaluate, reencode):
         command.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     return parser
 
@@ -63,15 +82,21 @@ def _compress(options: argparse.Namespace) -> None:
 
     from lic_train.data.images import read_image
     from lic_train.export import load_codec
+    from lic_train.rate_control import meet
 
     picture = read_image(options.image)
     if picture.note:
         print(f"{options.image}: {picture.note}", file=sys.stderr)
     codec = load_codec(options.model, options.device)
     x = picture.pixels[None].to(torch.device(options.device)).float() / 255
-    data = codec.compress(x, options.rate).to_bytes()
+    if options.target_bpp is None and options.target_psnr is None:
+        stream = codec.compress(x, options.rate)
+    else:
+        targets = {"target_bpp": options.target_bpp, "target_psnr": options.target_psnr}
+        stream = meet(codec, x, **targets)
+    data = stream.to_bytes()
     _write_whole(options.file, data)
-    height, width = picture.pixels.shape[-2:]
+    height, width = codec.reference(x, stream.rate).shape[-2:]
     bpp = 8 * len(data) / (height * width)
     print(f"{options.file}: {len(data)} bytes, {bpp:.4f} bpp, {width}x{height}")
 
@@ -117,6 +142,27 @@ def _evaluate(options: argparse.Namespace) -> None:
         device=options.device,
     )
     conclude(points, name, options.out.resolve())
+
+
+def _reencode(options: argparse.Namespace) -> None:
+    from lic_train.data.datamodule import Signals
+    from lic_train.data.sources import ImageFolder
+    from lic_train.export import load_codec, read_about
+    from lic_train.generations import STORAGES, report
+
+    signals = list(Signals(ImageFolder(options.data)))
+    chosen = (options.float, options.eight_bit)
+    report(
+        load_codec(options.model, options.device),
+        signals,
+        options.out,
+        name=str(read_about(options.model).get("name", "codec")),
+        dataset=options.data.resolve().name,
+        rounds=options.rounds,
+        rate=None if options.mixed else options.rate,
+        storages=[s for s, keep in zip(STORAGES, chosen, strict=True) if keep or not any(chosen)],
+        device=options.device,
+    )
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -196,9 +196,10 @@ def write_png(pixels: Tensor, path: Path) -> None:
     _write(path, buffer.getvalue())
 
 
-def write_csv(points: Sequence[RDPoint], path: Path) -> None:
-    """Write one row per point, atomically. ``None`` and NaN are empty; floats lose nothing."""
-    columns = [f.name for f in fields(RDPoint)]
+def write_csv(points: Sequence[Any], path: Path, row: Any = RDPoint) -> None:
+    """Write one row per point, a dataclass ``row``, atomically. ``None`` and NaN are empty; floats
+    lose nothing."""
+    columns = [f.name for f in fields(row)]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

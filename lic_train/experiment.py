@@ -189,9 +189,8 @@ def announce(experiment: Experiment, cfg: DictConfig, run_dir: Path) -> None:
 def dataset_name(cfg: DictConfig) -> str:
     """What the rows call the evaluation images: the config's choice, or their folder's name."""
     root = cfg.data.get("eval_root") or cfg.data.get("root")
-    if root:
-        return Path(str(root)).resolve().name
-    return str(OmegaConf.select(cfg, "data.name", default="samples"))
+    folder = Path(str(root)).resolve().name if root else "samples"
+    return str(cfg.data.get("name") or folder)
 
 
 def export(cfg: DictConfig, experiment: Experiment, run_dir: Path) -> Codec:

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+SSIM_MIN_SIDE = 11
 MS_SSIM_MIN_SIDE = 161
 """Five scales halve the image four times and the last one must still hold an 11-pixel window:
 smaller sides than ``(11 - 1) * 2**4 + 1`` leave MS-SSIM undefined."""
@@ -48,6 +49,29 @@ def psnr(a: Tensor, b: Tensor) -> float:
     _check(a, b)
     mse = (a.double() - b.double()).square().mean().item()
     return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+
+
+def ssim(a: Tensor, b: Tensor) -> float:
+    """Structural similarity (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, K = 0.01, 0.03.
+
+    Each of R, G and B by itself, windows that lie within the image only, then the mean of all.
+
+    Args:
+        a, b: ``(C, H, W)``, ``uint8``.
+
+    Returns:
+        In [-1, 1], 1 when equal; NaN when the smaller side has fewer than ``SSIM_MIN_SIDE`` pixels.
+
+    Raises:
+        ValueError: the images are not ``uint8`` or differ in shape.
+    """
+    _check(a, b)
+    if min(a.shape[-2:]) < SSIM_MIN_SIDE:
+        return math.nan
+    from pytorch_msssim import ssim as of_batches
+
+    # In float64, as the variances of flat windows are differences of large numbers.
+    return float(of_batches(a[None].double(), b[None].double(), data_range=255).item())
 
 
 def ms_ssim(a: Tensor, b: Tensor) -> float:

@@ -208,6 +208,52 @@ def test_a_rate_or_a_device_that_is_not_there(refuses: Refuses, model: Path) -> 
     refuses(*evaluate, words="no device 'nonsense' here")
 
 
+def test_targets(here: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lic("compress", "image.png", "plain.lic", "--model", model)
+    for target in (("--target-bpp", "50"), ("--target-psnr", "1")):
+        lic("compress", "image.png", "image.lic", "--model", model, *target)
+        assert Path("image.lic").read_bytes() == Path("plain.lic").read_bytes()
+
+
+def test_targets_that_cannot_be_met(refuses: Refuses, model: Path) -> None:
+    compress = ("compress", "image.png", "x.lic", "--model", model)
+    refuses(*compress, "--target-bpp", "0.001", words="meets 0.001 bpp: the nearest is rate 0 with")
+    refuses(*compress, "--target-psnr", "99", words="meets 99 dB: the nearest is rate 0 with")
+    for option in ("--target-bpp", "--target-psnr"):
+        for target in ("0", "-1", "nan", "inf"):
+            refuses(*compress, f"{option}={target}", words="give a number above 0")
+    for rate in ("nan", "inf", "-0.5"):
+        refuses(*compress, f"--rate={rate}", words=f"rate {rate} asked for")
+
+
+@pytest.mark.parametrize(
+    "options", ["--rate 0 --target-bpp 1", "--target-bpp 1 --target-psnr 30", "--target-bpp x"]
+)
+def test_one_target_at_a_time(options: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        lic(*"compress a b --model m".split(), *options.split())
+    assert caught.value.code == 2 and "usage: lic" in capsys.readouterr().err
+
+
+def test_reencode(here: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lic("reencode", model, "--data", ".", "--out", "new", "--rounds", "3", "--eight-bit")
+    out = capsys.readouterr().out
+    assert "mean_scale 8-bit" in out and "mean_scale float" not in out and "jpeg 8-bit" in out
+    assert len(Path("new/generations.csv").read_text().splitlines()) == 1 + 2 * 3
+    assert Path("new/figures/generations.png").is_file()
+
+
+def test_reencode_refuses_before_it_writes(refuses: Refuses, model: Path) -> None:
+    Path("empty").mkdir()
+    out = ("--out", "new")
+    refuses("reencode", "none", "--data", ".", *out, words="none is no run directory")
+    refuses("reencode", model, "--data", "none", *out, words="no such folder")
+    refuses("reencode", model, "--data", "empty", *out, words="holds no images")
+    refuses("reencode", model, "--data", ".", *out, "--rounds", "0", words="rounds is 0")
+    refuses("reencode", model, "--data", ".", *out, "--mixed", words="nothing to mix")
+    refuses("reencode", model, "--data", ".", *out, "--rate", "3", words="rate 3 asked for")
+
+
 # --- images, streams and folders
 
 

@@ -31,7 +31,8 @@ from lic_train.data.datamodule import Batch, ImageDataModule
 from lic_train.data.draws import Draws
 from lic_train.data.images import list_images, read_image, shrink, write_png
 from lic_train.data.sources import ImageFolder, ImageSource, Samples
-from lic_train.data.transforms import RandomResizedCrop, centre_crop
+from lic_train.data.thumbnails import Thumbnails
+from lic_train.data.transforms import RandomResizedCrop, RandomThumbnail, centre_crop
 from lic_train.errors import DataError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -724,6 +725,84 @@ def test_image_folder_yaml_without_a_root_says_so_in_one_line() -> None:
     cause = caught.value.__cause__
     assert isinstance(cause, DataError)
     assert str(cause) == "no image folder is given; add data.root=FOLDER"
+
+
+# --- thumbnails
+
+
+def test_thumbnails_are_squares_of_every_size() -> None:
+    image = position_image(240, 250)
+    crop = RandomThumbnail(32, horizontal_flip=False)
+    sides = []
+    for s in range(400):
+        x = crop(image, generator(s)).int()
+        assert x.shape == (3, 32, 32)
+        sides.append(1 + (x[0, -1, 0] - x[0, 0, 0]).item() * 32 / 31)
+    assert 30 < min(sides) < 36 and 232 < max(sides) < 242
+    assert abs(np.mean(np.log2(sides)) - np.log2(32 * 240) / 2) < 0.1
+    small = position_image(32, 32)
+    assert torch.equal(crop(small, generator(0)), small)
+    assert crop(chw(NOISE), generator(0)).shape == (3, 32, 32)
+    refusal(lambda: RandomThumbnail(32, min_share=0), "min_share")
+    refusal(lambda: RandomThumbnail(0), "size")
+
+
+class Arrays(ImageSource):
+    def __init__(self, **arrays: Array) -> None:
+        self.arrays = arrays
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def name(self, index: int) -> str:
+        return list(self.arrays)[index]
+
+    def pixels(self, index: int) -> Tensor:
+        return chw(list(self.arrays.values())[index])
+
+
+def test_the_evaluation_thumbnails_are_a_fixed_grid_of_each_image() -> None:
+    tile = NOISE[:8, :8]
+    source = Arrays(a=np.tile(tile, (4, 5, 1)), b=tile, c=NOISE[:4, :7])
+    grid = Thumbnails(source, 8, (1, 0.5, 0.25, 0.125))
+    # a is 32x40: one whole, 2x2 halves, 4x5 quarters; b is ready-made; c is upscaled.
+    assert names(grid) == [*(f"a#{k}" for k in range(1 + 4 + 20)), "b#0", "c#0"]
+    assert all(grid.pixels(i).shape == (3, 8, 8) for i in range(len(grid)))
+    for index in (*range(5, 25), 25):
+        assert torch.equal(grid.pixels(index), chw(tile))  # no resampling, no loss
+    again = Thumbnails(source, 8)
+    assert names(again) == names(grid)
+    assert all(torch.equal(again.pixels(i), grid.pixels(i)) for i in range(len(grid)))
+
+
+def test_a_limit_takes_evenly_from_images_and_grids() -> None:
+    large = np.tile(NOISE[:8, :8], (4, 4, 1))
+    source = Arrays(a=large, b=large, c=large)
+    assert names(Thumbnails(source, 8, limit=6)) == [f"{x}#{k}" for x in "abc" for k in (0, 10)]
+    assert names(Thumbnails(source, 8, limit=2)) == ["b#0", "c#0"]
+    assert len(Thumbnails(source, 8, limit=99)) == 63
+    refusal(lambda: Thumbnails(source, 0), "size")
+    refusal(lambda: Thumbnails(source, limit=0), "limit")
+    for shares in ((), (0.5, 0), (2,), (float("nan"),)):
+        refusal(lambda shares=shares: Thumbnails(source, shares=shares), "shares")
+
+
+def test_thumbnails_yaml(folder: Path, tmp_path: Path) -> None:
+    data = build("data=thumbnails")  # of the samples
+    assert next(iter(data.train_dataloader())).x.shape == (32, 3, 32, 32)
+    assert len(data.signals()) == 96
+    assert {s.name.partition("#")[0] for s in data.signals()} == set(names(Samples("eval")))
+    assert {s.pixels.shape for s in data.signals()} == {(3, 32, 32)}
+    data = build("data=thumbnails", f"data.root={folder}", "data.eval.limit=null")
+    held_out = {name.partition("#")[0] for name in names(data.eval_source)}
+    assert held_out == {"0.png"} and not held_out & set(names(data.train_source))
+    assert next(iter(data.train_dataloader())).x.shape == (32, 3, 32, 32)
+    save(tmp_path / "other" / "x.png")
+    data = build("data=thumbnails", f"data.root={folder}", f"data.eval_root={tmp_path / 'other'}")
+    assert names(data.eval_source) == ["x.png#0"] and len(data.train_source) == 7
+    with pytest.raises(InstantiationException) as caught:
+        build("data=thumbnails", f"data.eval_root={folder}")
+    assert "without data.root" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("data/*.yaml")), ids=lambda path: path.stem)

@@ -484,6 +484,23 @@ def test_table_shows_the_measured_rate_beside_jpegs(measured: list[RDPoint]) -> 
     assert "\x1b" not in text and max(map(len, text.splitlines())) <= table.PLAIN_WIDTH
 
 
+def test_a_table_of_sixteen_rates_ends_in_its_bd_rate(measured: list[RDPoint]) -> None:
+    """JPEG's own rows at 20 % fewer bits: BD-rate -20 %, in three lines and not in seventeen."""
+    jpegs = [p for p in measured if p.codec == "jpeg"]
+    own = [replace(p, codec="mine", rate=i, bpp=0.8 * p.bpp) for i, p in enumerate(jpegs[3:19])]
+    text = text_of(jpegs + own)
+    assert len(own) == 16 and all(f"mine rate {i} " in text for i in range(16))
+    caption = " ".join(text[text.rindex("JPEG quality") :].split())
+    assert caption.count("mine rate") == 2
+    assert "mine rate 0: 20.0 % fewer bits" in caption
+    assert "mine rate 15: 20.0 % fewer bits" in caption
+    assert caption.endswith("mine: BD-rate -20.0 % against JPEG, mean curves, PSNR")
+    assert max(map(len, text.splitlines())) <= table.PLAIN_WIDTH
+    beyond = [replace(p, psnr=p.psnr + 30) for p in own]
+    assert "no BD-rate: jpeg covers" in text_of(jpegs + beyond)
+    assert "BD-rate" not in text_of(measured)  # of two points
+
+
 def test_estimated_rates_are_shown_nowhere(measured: list[RDPoint], tmp_path: Path) -> None:
     lies = [replace(p, bpp_estimated=0.001) for p in measured]
     assert text_of(lies) == text_of(measured)

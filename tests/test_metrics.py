@@ -88,3 +88,19 @@ def test_ms_ssim_in_db() -> None:
 
 def test_bpp() -> None:
     assert metrics.bpp(100, width=20, height=10) == 4
+
+
+def test_ssim_agrees_with_scikit_image_and_needs_its_window() -> None:
+    from skimage.metrics import structural_similarity
+
+    a, b = noise(32, 40), noise(32, 40) // 2 + noise(32, 40, seed=1) // 2
+    published = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    theirs = structural_similarity(
+        a.numpy(), b.numpy(), channel_axis=0, data_range=255, **published
+    )
+    assert 0.2 < theirs < 0.9
+    assert metrics.ssim(a, b) == pytest.approx(theirs, abs=1e-6)
+    assert metrics.ssim(a, a) == 1
+    assert math.isnan(metrics.ssim(noise(10, 40), noise(10, 40)))
+    with pytest.raises(ValueError, match="shape"):
+        metrics.ssim(a, noise(32, 32))

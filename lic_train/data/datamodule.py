@@ -75,8 +75,9 @@ class ImageDataModule(LightningDataModule):
     num_workers: loader processes for training; each keeps its own decoded images. Evaluation images
         are decoded in the main process, where validation and `signals` share them.
     eval_crop: validation batches are single images cut to this many pixels a side at most.
-    root, eval_root, crop_size, longest_side: not used here. They are settings of conf/data/*.yaml
-        that its train, eval and crop nodes refer to, so that `data.root=FOLDER` suffices.
+    name, root, eval_root, crop_size, longest_side: not used here. They are settings of
+        conf/data/*.yaml: what tables call the evaluation images, and what the train, eval and crop
+        nodes refer to, so that `data.root=FOLDER` suffices.
 
     The trainer needs `use_distributed_sampler=False`: the sampler here shares the draws out. Every
     rank sees all validation images. Raises DataError for sizes that give no batch.
@@ -92,6 +93,7 @@ class ImageDataModule(LightningDataModule):
         num_workers: int = 0,
         pin_memory: bool = False,
         eval_crop: int = 256,
+        name: str | None = None,
         root: str | Path | None = None,
         eval_root: str | Path | None = None,
         crop_size: int | None = None,

@@ -201,8 +201,12 @@ def shrink(pixels: Tensor, longest_side: int) -> Tensor:
     scale = longest_side / max(height, width)
     if scale >= 1:
         return pixels
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return _to_tensor(_to_pillow(pixels).resize(size, Image.Resampling.LANCZOS))
+    return resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def resize(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Resample uint8 (3, H, W) with Lanczos, antialiased, to uint8 (3, height, width)."""
+    return _to_tensor(_to_pillow(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def write_png(path: str | Path, pixels: Tensor) -> None:

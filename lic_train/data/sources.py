@@ -167,6 +167,26 @@ class Samples(ImageFiles):
         super().__init__(files, longest_side, cache_mb)
 
 
+def photographs(
+    root: str | Path | None,
+    split: Split,
+    eval_root: str | Path | None = None,
+    eval_every: int = 3,
+    limit: int | None = None,
+    longest_side: int | None = None,
+    cache_mb: float = 1024,
+) -> ImageSource:
+    """`ImageFolder` of these arguments or, where no `root` is given, `Samples`.
+
+    Raises DataError as these do, and for an `eval_root` without `root`.
+    """
+    if root is not None:
+        return ImageFolder(root, split, eval_root, eval_every, limit, longest_side, cache_mb)
+    if eval_root is not None:
+        raise DataError("data.eval_root is given without data.root=FOLDER to train on")
+    return Samples(split, limit, longest_side, cache_mb)
+
+
 def _package_file(package: str, file: str) -> Path:
     """Path of `data/<file>` in an installed package, found without importing the package."""
     distribution = DISTRIBUTIONS[package]

@@ -78,6 +78,34 @@ class RandomResizedCrop:
         return round(math.exp(math.log(self.size) + draw * math.log(largest / self.size)))
 
 
+class RandomThumbnail(RandomResizedCrop):
+    """A random square of the image, small or large, as a `size` x `size` thumbnail of it.
+
+    The square's side is drawn log-uniformly from `min_share` of the image's short side to all of
+    it, so that the thumbnails show whole scenes and single things at about the same sharpness. No
+    square is smaller than `size`: an image of `size` x `size` is a thumbnail already and is taken
+    as it is. Resampling, mirrors and refusals are those of `RandomResizedCrop`.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        min_share: float = 0.125,
+        horizontal_flip: bool = True,
+        vertical_flip: bool = False,
+    ) -> None:
+        super().__init__(size, 1, horizontal_flip, vertical_flip)
+        if not 0 < min_share <= 1:
+            raise DataError(f"min_share is {min_share}; give a number above 0 and at most 1")
+        self.min_share = min_share
+
+    def _side(self, short_side: int, draw: float) -> int:
+        smallest = max(self.size, self.min_share * short_side)
+        if smallest >= short_side:
+            return short_side
+        return round(math.exp(math.log(smallest) + draw * math.log(short_side / smallest)))
+
+
 def centre_crop(pixels: Tensor, side: int) -> Tensor:
     """The central (C, min(H, side), min(W, side)) of (C, H, W)."""
     height, width = pixels.shape[-2:]

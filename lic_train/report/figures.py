@@ -1,4 +1,4 @@
-"""The two figures of an evaluation: where the codec lies among anchors, and what that looks like.
+"""The figures of an evaluation: where the codec lies among anchors, and what that looks like.
 
 Figures are built without pyplot, so that nothing stays in a global list and any thread may draw.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from lic_train.rd import Array, Curve, Point, mean_curve
 ANCHORS = ("jpeg", "webp", "jpeg2000", "avif")
 INK, GREY = "#1f2933", "#8a94a0"
 COLOURS = ("#c8102e", "#1565c0", "#2e7d32", "#8e24aa", "#ef6c00", "#00838f")
+LABELS = 8
+"""Operating points of a curve that are named; of more, every second, third, ..."""
+STYLES = ("-", "--", "-.", ":")
 
 
 def rd_curve_figure(
@@ -58,6 +61,44 @@ def rd_curve_figure(
     images = curves[0].images
     default = f"{points[0].dataset}, {images} image{'s' if images != 1 else ''}"
     figure.suptitle(title or default, color=INK, fontsize=12, fontweight="bold")
+    _write(figure, path)
+
+
+def lines_figure(
+    panels: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]],
+    path: Path,
+    *,
+    xlabel: str,
+    title: str,
+    grey: Collection[str] = (),
+    marks: Sequence[float] = (),
+    xlim: tuple[float, float] | None = None,
+) -> None:
+    """Write a PNG of lines in panels side by side.
+
+    Args:
+        panels: label of the y axis -> name of the line -> x and y.
+        path: of the PNG, written atomically.
+        grey: names of the lines that are there to compare with.
+        marks: x of vertical lines.
+    """
+    figure, axes = _figure(len(panels))
+    for axis, (ylabel, lines) in zip(axes, panels.items(), strict=True):
+        own = [name for name in lines if name not in grey]
+        colours = dict(zip(own, COLOURS * (len(own) // len(COLOURS) + 1), strict=False))
+        styles = dict(zip(grey, STYLES * (len(grey) // len(STYLES) + 1), strict=False))
+        for name, (x, y) in lines.items():
+            colour, style = colours.get(name, GREY), styles.get(name, "-")
+            width = 1.2 if name in styles else 2
+            axis.plot(x, y, style, color=colour, linewidth=width, marker=".", label=name)
+        for x in marks:
+            axis.axvline(x, color=GREY, linewidth=0.8, linestyle=":")
+        axis.set_xlim(xlim)
+        axis.set_xlabel(xlabel)
+        axis.set_ylabel(ylabel)
+        _plain(axis)
+    axes[0].legend(frameon=False)
+    figure.suptitle(title, color=INK, fontsize=12, fontweight="bold")
     _write(figure, path)
 
 
@@ -112,7 +153,7 @@ def _panel(
     window: tuple[float, float],
 ) -> None:
     colours = iter(COLOURS * (len(curves) // len(COLOURS) + 1))
-    styles = iter(("-", "--", "-.", ":") * (len(curves) // 4 + 1))
+    styles = iter(STYLES * (len(curves) // len(STYLES) + 1))
     shown: list[float] = []
     above = False
     for curve, value in zip(curves, values, strict=True):
@@ -138,7 +179,9 @@ def _panel(
             label=name,
             zorder=3,
         )
-        for text, b, v in zip(np.array(texts)[finite], bpp, value, strict=True):
+        every = -(-len(bpp) // LABELS)
+        texts = [text if i % every == 0 else "" for i, text in enumerate(np.array(texts)[finite])]
+        for text, b, v in zip(texts, bpp, value, strict=True):
             # Curves rise, so there is room above to the left and below to the right; codecs take
             # turns, and nothing is written over the axis on the left.
             left = above and (b - window[0]) / (window[1] - window[0]) > 0.15
@@ -158,6 +201,10 @@ def _panel(
         margin = 0.08 * (max(shown) - min(shown)) or 0.5
         axis.set_ylim(min(shown) - margin, max(shown) + margin)
     axis.set_xlabel("bits per pixel (file bytes)")
+    _plain(axis)
+
+
+def _plain(axis: Axes) -> None:
     axis.grid(color="#e4e7eb", linewidth=0.8)
     axis.set_axisbelow(True)
     for side in ("top", "right"):

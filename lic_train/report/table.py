@@ -10,16 +10,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from lic_train.rd import Curve, Point, RateSaved, mean_curve, nearest, rates_saved
+from lic_train.errors import LicError
+from lic_train.rd import Curve, Point, RateSaved, bd_rate, mean_curve, nearest, rates_saved
 
 PLAIN_WIDTH = 100
 """Columns of a table that goes to a file or a pipe."""
+LINES = 4
+"""Operating points that get a line each below the table; of more, BD-rate and the ends say all."""
 
 
 def results_table(points: Sequence[Point], codec: str, anchor: str = "jpeg") -> Table:
     """Every operating point of ``codec`` by increasing rate, each with the anchor's nearest.
 
-    Rates are measured from files; the caption says what is saved at equal PSNR.
+    Rates are measured from files; the caption says what is saved at equal PSNR, point by point or,
+    of many points, at the ends, and as BD-rate where ``rd.bd_rate`` gives one.
 
     Args:
         points: rows of one dataset.
@@ -46,6 +50,10 @@ def results_table(points: Sequence[Point], codec: str, anchor: str = "jpeg") -> 
             name = f"{anchor.upper()} quality {quality}"
             _row(table, name, against, against.rate.index(quality), style="dim")
             captions.append(_caption(_name(curve, i), saved[i], against, curve.images))
+    if len(captions) > LINES:
+        captions = [captions[0], captions[-1]]
+    if against and len(curve.bpp) >= 4:
+        captions.append(_bd_rate(against, curve))
     table.caption = "\n".join(captions) or None
     return table
 
@@ -90,6 +98,17 @@ def _caption(name: str, saved: RateSaved, anchor: Curve, images: int) -> str:
     if saved.images:
         line += f"; {_percent(saved.mean_over_images)} per image, mean of {saved.images}/{images}"
     return line
+
+
+def _bd_rate(anchor: Curve, curve: Curve) -> str:
+    """The number, or why there is none."""
+    try:
+        value = bd_rate(anchor, curve)
+    except LicError as error:
+        return f"no BD-rate: {error}"
+    return (
+        f"{curve.codec}: BD-rate {value:+.1f} % against {anchor.codec.upper()}, mean curves, PSNR"
+    )
 
 
 def _percent(saved: float) -> str:
