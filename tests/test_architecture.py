@@ -40,7 +40,7 @@ ARROWS: dict[str, set[str] | None] = {
     "muon": {"optim"},
     "data": set(),
     "layers": set(),
-    "codecs": {"codec", "layers"},
+    "codecs": {"bitstream", "codec", "layers"},
     "modules": set(),
     "codec_module": {"codec", "loss", "optim"},
     "evaluation": {"codec", "bitstream", "metrics"},
