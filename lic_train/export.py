@@ -131,9 +131,10 @@ def load_weights(part: nn.Module, directory: Path, name: str = "") -> None:
     shapes, expected = ({k: v.shape for k, v in t.items()} for t in (found, wanted))
     if shapes != expected:
         differ = sorted(k for k in {*shapes, *expected} if shapes.get(k) != expected.get(k))
+        one = differ[0]
         raise ModelError(
             f"the weights of {directory} do not fit {name or 'the codec'}: {len(differ)} differ, "
-            f"e.g. {differ[0]}, {_shape(shapes, differ[0])} instead of {_shape(expected, differ[0])}"
+            f"e.g. {one}, {_shape(shapes, one)} instead of {_shape(expected, one)}"
         )
     part.load_state_dict(found, strict=False)
 
@@ -166,7 +167,9 @@ def _override(model: DictConfig, overrides: Sequence[str]) -> None:
             raise ModelError(f"--set {override} cannot be read ({type(error).__name__})") from None
         if not known:
             keys = ", ".join(str(k) for k in model if not str(k).startswith("_"))
-            raise ModelError(f"--set {override}: give KEY=VALUE with one of the model's keys, {keys}")
+            raise ModelError(
+                f"--set {override}: give KEY=VALUE with one of the model's keys, {keys}"
+            )
         OmegaConf.update(model, key, value, merge=False)
 
 

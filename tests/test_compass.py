@@ -121,7 +121,7 @@ def test_training_draws_scales_from_torchs_generator(zoo: Zoo) -> None:
         torch.manual_seed(seed)
         draws.append(codec.sizes(x))
     assert draws[0] == draws[2] != draws[1]
-    for (base, one, two) in draws:
+    for base, one, two in draws:
         assert base == (32, 24) and 32 <= one[0] <= 64 <= two[0] <= 128
 
 

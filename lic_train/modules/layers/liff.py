@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -92,7 +93,7 @@ class LIFF(nn.Module):
         self.encoder = RDN(features, blocks, layers, growth)
         unfolded = 9 * features
         widths = (unfolded + 4, hidden, hidden, hidden, hidden)
-        hiddens = [(nn.Linear(a, b), nn.ReLU()) for a, b in zip(widths, widths[1:], strict=False)]
+        hiddens = [(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(widths)]
         self.filters = nn.Sequential(
             *(layer for pair in hiddens for layer in pair), nn.Linear(hidden, 3 * unfolded)
         )
