@@ -302,12 +302,15 @@ def test_a_fresh_process_with_other_threads_decodes_the_same_image(
     save_codec(tmp_path, codec, zoo.config(stem))
     assert torch.get_num_threads() == 1
     with DecoderProcess(tmp_path, environment=TWO_THREADS) as decoder:
+        images = []
         for index in range(3):
             x = zoo.photo(130, 170, index)
             file = tmp_path / f"{index}.lic"
             file.write_bytes(codec.compress(x).to_bytes())
             pixels, _ = decoder(file)
-            assert_same_image(pixels, metrics.to_uint8(reconstruct(codec, x)[0]))
+            images.append((pixels, metrics.to_uint8(reconstruct(codec, x)[0])))
+    # Together: in one image so small, the share allowed is less than one sample.
+    assert_same_image(*(torch.stack(side) for side in zip(*images, strict=True)))
 
 
 @every_model

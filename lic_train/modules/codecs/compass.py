@@ -99,7 +99,8 @@ class Compass(Codec):
         return [_joined(list(parts)) for parts in zip(*images, strict=True)]
 
     def _layers(self, x: Tensor) -> list[Reconstruction]:
-        layers, predictions = [], []
+        layers: list[Reconstruction] = []
+        predictions: list[Reconstruction] = []
         for k, size in enumerate(self.sizes(x)):
             target = resized(x, size)
             if k == 0:
@@ -109,12 +110,11 @@ class Compass(Codec):
                 prediction = self.predictor(x_hat, size).float()
                 (own,) = self.residual(target - prediction)
                 x_hat = prediction + own.x_hat.float()
-                predictions.append((prediction, target, {}, f"prediction{k}"))
+                name, weight = f"prediction{k}", self.prediction_weight
+                predictions.append(Reconstruction(prediction, target, {}, name, weight))
             weight = self.layer_weight if k else self.base_weight
             layers.append(Reconstruction(x_hat, target, own.likelihoods, f"layer{k}", weight))
-        if self.prediction_weight > 0:
-            layers += [Reconstruction(*p, weight=self.prediction_weight) for p in predictions]
-        return layers
+        return layers + predictions if self.prediction_weight > 0 else layers
 
     # --- the file ----------------------------------------------------------------------------
     def chunks_at(self, rate: int) -> int:
