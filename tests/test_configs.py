@@ -52,8 +52,8 @@ def config(choices: dict[str, str], run_dir: Path, photos: Path) -> DictConfig:
     cfg.trainer.accelerator, cfg.trainer.devices = "cpu", 1
     if "root" in cfg.data and cfg.data.root is None:
         cfg.data.root = str(photos)
-    for part in [part for part, run in cfg.init_from.items() if run is None]:
-        del cfg.init_from[part]  # required, and there is no earlier run here
+    if None in cfg.init_from.values():  # required, and there is no earlier run here
+        cfg.init_from = {}
     return cfg
 
 
