@@ -56,7 +56,7 @@ class Bitstream:
         head.append(VERSION << 4 | len(self.shape))
         head += self.fingerprint
         for value in (*self.shape, self.rate, len(self.chunks), *map(len, self.chunks)):
-            head += _varint(value)
+            head += varint(value)
         body = bytes(head) + b"".join(self.chunks)
         return body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
 
@@ -84,11 +84,11 @@ class Bitstream:
             )
         # The checksum holds, so what follows fails only on a stream some other program wrote.
         position = 4 + FINGERPRINT_BYTES
-        values, position = _read_varints(body, position, rank + 2)
+        values, position = read_varints(body, position, rank + 2)
         *shape, rate, count = values
         if rank not in (4, 5) or count > len(body) or not 0 < _product(shape) <= MAX_SAMPLES:
             raise BitstreamError(f"the stream's header is malformed (shape {tuple(shape)})")
-        lengths, position = _read_varints(body, position, count)
+        lengths, position = read_varints(body, position, count)
         if position + sum(lengths) != len(body):
             raise BitstreamError("the stream's chunks do not fill the file: it is malformed")
         chunks = []
@@ -105,7 +105,8 @@ def _product(values: Sequence[int]) -> int:
     return product
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number >= 0 as LEB128: 7 bits a byte, lowest first."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -114,7 +115,7 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _read_varints(data: bytes, position: int, count: int) -> tuple[list[int], int]:
+def read_varints(data: bytes, position: int, count: int) -> tuple[list[int], int]:
     """Read ``count`` varints of at most 5 bytes (35 bits); return them and the next position."""
     values = []
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""``lic``: what one does with a trained codec. compress, decompress, evaluate, reencode."""
+"""``lic``: what one does with a trained codec. compress, decompress, cut, evaluate, reencode."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import argparse
 import os
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lic_train import __version__
 from lic_train.errors import BitstreamError, DataError, ModelError
 from lic_train.faults import one_line
+
+if TYPE_CHECKING:
+    from lic_train.bitstream import Bitstream
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -46,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     decompress.add_argument("--model", type=Path, required=True, metavar="RUN")
     decompress.set_defaults(command=_decompress)
 
+    cut = commands.add_parser("cut", help="file to the shorter file of a coarser rate")
+    cut.add_argument("file", type=Path)
+    cut.add_argument("out", type=Path)
+    cut.add_argument("--rate", type=int, required=True, help="index, from 0")
+    cut.add_argument("--model", type=Path, required=True, metavar="RUN")
+    cut.set_defaults(command=_cut)
+
     evaluate = commands.add_parser(
         "evaluate", help="code a folder of images to files, beside JPEG; write the RD tables"
     )
@@ -71,6 +83,13 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (compress, decompress, evaluate, reencode):
         command.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="an argument of the model that differs from the run's; may be repeated",
+        )
     return parser
 
 
@@ -87,7 +106,7 @@ def _compress(options: argparse.Namespace) -> None:
     picture = read_image(options.image)
     if picture.note:
         print(f"{options.image}: {picture.note}", file=sys.stderr)
-    codec = load_codec(options.model, options.device)
+    codec = load_codec(options.model, options.device, options.set)
     x = picture.pixels[None].to(torch.device(options.device)).float() / 255
     if options.target_bpp is None and options.target_psnr is None:
         stream = codec.compress(x, options.rate)
@@ -102,24 +121,26 @@ def _compress(options: argparse.Namespace) -> None:
 
 
 def _decompress(options: argparse.Namespace) -> None:
-    from lic_train.bitstream import Bitstream
     from lic_train.data.images import write_png
     from lic_train.export import load_codec
     from lic_train.metrics import to_uint8
 
     if options.image.suffix.lower() != ".png":
         raise DataError(f"{options.image} must end in .png: decoded images are written losslessly")
-    try:
-        data = options.file.read_bytes()
-    except OSError as error:
-        raise BitstreamError(f"{options.file} cannot be read: {error.strerror}") from None
-    try:
-        stream = Bitstream.from_bytes(data)
-        pixels = to_uint8(load_codec(options.model, options.device).decompress(stream)[0]).cpu()
-    except BitstreamError as error:
-        raise BitstreamError(f"{options.file}: {error}") from None
+    with _stream_of(options.file) as stream:
+        codec = load_codec(options.model, options.device, options.set)
+        pixels = to_uint8(codec.decompress(stream)[0]).cpu()
     write_png(options.image, pixels)
     print(f"{options.image}: {pixels.shape[-1]}x{pixels.shape[-2]}")
+
+
+def _cut(options: argparse.Namespace) -> None:
+    from lic_train.export import load_codec
+
+    with _stream_of(options.file) as stream:
+        shorter = load_codec(options.model).cut(stream, options.rate).to_bytes()
+    _write_whole(options.out, shorter)
+    print(f"{options.out}: {len(shorter)} bytes, rate {options.rate} of 0 ... {stream.rate}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -140,6 +161,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         lmbda=about.get("lmbda"),
         save_images=options.save_images,
         device=options.device,
+        overrides=options.set,
     )
     conclude(points, name, options.out.resolve())
 
@@ -163,6 +185,25 @@ def _reencode(options: argparse.Namespace) -> None:
         storages=[s for s, keep in zip(STORAGES, chosen, strict=True) if keep or not any(chosen)],
         device=options.device,
     )
+
+
+@contextmanager
+def _stream_of(path: Path) -> Iterator[Bitstream]:
+    """The stream in a file; whoever refuses it names the file."""
+    from lic_train.bitstream import Bitstream
+
+    data = _read(path)
+    try:
+        yield Bitstream.from_bytes(data)
+    except BitstreamError as error:
+        raise BitstreamError(f"{path}: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BitstreamError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _write_whole(path: Path, data: bytes) -> None:

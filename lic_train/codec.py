@@ -87,6 +87,10 @@ class Codec(nn.Module, ABC):
         """
         return None
 
+    def decodes(self, rate: int) -> bool:
+        """Whether a stream of this rate can be of these weights, whatever their settings now."""
+        return 0 <= rate < self.num_rates
+
     # --- what it inherits --------------------------------------------------------------------
     @torch.no_grad()
     def compress(self, x: Tensor, rate: float = -1) -> Bitstream:
@@ -101,9 +105,7 @@ class Codec(nn.Module, ABC):
         Raises:
             ModelError: ``update`` was not called, or there is no such rate.
         """
-        if self._fingerprint is None or self.training:
-            raise ModelError("call codec.eval() and codec.update() before coding")
-        last = self.num_rates - 1
+        fingerprint, last = self._ready(), self.num_rates - 1
         if not -self.num_rates <= rate <= last:  # nan is refused too
             raise ModelError(f"rate {rate:g} asked for, the codec has 0 ... {last}")
         if rate == int(rate):
@@ -111,22 +113,21 @@ class Codec(nn.Module, ABC):
         elif rate < 0 or not self.real_rates:
             raise ModelError(f"rate {rate:g} asked for, this codec has whole rates only")
         chunks = [c for signal in x.split(1) for c in self.encode(signal, rate)]
-        return Bitstream(tuple(chunks), tuple(x.shape), math.ceil(rate), self._fingerprint)
+        return Bitstream(tuple(chunks), tuple(x.shape), math.ceil(rate), fingerprint)
 
     def cut(self, stream: Bitstream, rate: int) -> Bitstream:
         """The stream of a lower rate, from the chunks of a finer one: nothing is coded again.
 
         Raises:
             ModelError: the rates of this codec do not build on each other, or it is no lower one.
+            BitstreamError: the stream is of other weights, or malformed.
         """
-        signals, count = stream.shape[0], self.chunks_at(rate)
+        signals, count = self._signals(stream), self.chunks_at(rate)
         if count is None:
             raise ModelError("the rates of this codec do not build on each other: compress anew")
-        if not 0 <= rate <= stream.rate or stream.rate >= self.num_rates:
+        if not 0 <= rate <= stream.rate:
             raise ModelError(f"rate {rate} asked for, the stream holds 0 ... {stream.rate}")
-        per_signal = len(stream.chunks) // signals
-        kept = [stream.chunks[i * per_signal : i * per_signal + count] for i in range(signals)]
-        return replace(stream, chunks=tuple(c for chunks in kept for c in chunks), rate=rate)
+        return replace(stream, chunks=tuple(c for s in signals for c in s[:count]), rate=rate)
 
     @torch.no_grad()
     def decompress(self, stream: Bitstream) -> Tensor:
@@ -136,21 +137,29 @@ class Codec(nn.Module, ABC):
             BitstreamError: the stream is of other weights, or malformed.
             ModelError: ``update`` was not called.
         """
-        if self._fingerprint is None or self.training:
-            raise ModelError("call codec.eval() and codec.update() before coding")
-        if stream.fingerprint != self._fingerprint:
+        shape = (1, *stream.shape[1:])
+        decoded = [self.decode(chunks, shape, stream.rate) for chunks in self._signals(stream)]
+        return torch.cat(decoded).clamp_(0, 1)
+
+    def _signals(self, stream: Bitstream) -> list[list[bytes]]:
+        """The chunks of each signal of a stream that these weights can decode."""
+        fingerprint = self._ready()
+        if stream.fingerprint != fingerprint:
             raise BitstreamError(
                 f"the stream was made by other weights ({stream.fingerprint.hex()}, these are "
-                f"{self._fingerprint.hex()}): decode with the model that made it"
+                f"{fingerprint.hex()}): decode with the model that made it"
             )
-        signals, (per_signal, odd) = stream.shape[0], divmod(len(stream.chunks), stream.shape[0])
-        if odd or stream.rate >= self.num_rates:
+        per_signal, odd = divmod(len(stream.chunks), stream.shape[0])
+        if odd or not per_signal or not self.decodes(stream.rate):
             raise BitstreamError("the stream's header is malformed")
-        decoded = []
-        for i in range(signals):
-            chunks = list(stream.chunks[i * per_signal : (i + 1) * per_signal])
-            decoded.append(self.decode(chunks, (1, *stream.shape[1:]), stream.rate))
-        return torch.cat(decoded).clamp_(0, 1)
+        starts = range(0, len(stream.chunks), per_signal)
+        return [list(stream.chunks[i : i + per_signal]) for i in starts]
+
+    def _ready(self) -> bytes:
+        """The fingerprint, once there are tables to code with."""
+        if self._fingerprint is None or self.training:
+            raise ModelError("call codec.eval() and codec.update() before coding")
+        return self._fingerprint
 
     def reference(self, x: Tensor, rate: int = -1) -> Tensor:
         """What ``decompress`` approximates at this rate, e.g. ``x`` at a layer's resolution."""
@@ -168,13 +177,27 @@ class Codec(nn.Module, ABC):
         return sum(bits(p).item() for r in parts for p in r.likelihoods.values())
 
     def aux_loss(self) -> Tensor:
-        """Distance of the quantiles from where the densities want them, summed; 0 without any."""
-        losses = [bottleneck.loss() for bottleneck in self.entropy_bottlenecks()]
+        """Distance of the quantiles from where the densities want them, summed; 0 without any.
+
+        Bottlenecks that are frozen have none."""
+        losses = [b.loss() for b in self.entropy_bottlenecks() if _trains(b)]
         return torch.stack(losses).sum() if losses else torch.zeros(())
 
     def entropy_bottlenecks(self) -> list[EntropyBottleneck]:
         """All factorised priors, the codec's own and those of codecs within it."""
         return [m for m in self.modules() if isinstance(m, EntropyBottleneck)]
+
+    def part(self, name: str) -> nn.Module:
+        """A part of the codec by its path, e.g. ``"residual.g_a"``; ``""`` is all of it.
+
+        Raises:
+            ModelError: it has no such part.
+        """
+        try:
+            return self.get_submodule(name)
+        except AttributeError:
+            parts = ", ".join(child for child, _ in self.named_children())
+            raise ModelError(f"the codec has no part {name!r}: its parts are {parts}") from None
 
     @torch.no_grad()
     def update(self, solve_quantiles: bool = False) -> None:
@@ -213,6 +236,10 @@ class Codec(nn.Module, ABC):
                         setattr(module, table, torch.empty_like(saved, device=device))
         self._fingerprint = None
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _trains(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters())
 
 
 def bits(likelihoods: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from lic_train.codec import Codec
 from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import ModelError, TrainingError
 from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
-from lic_train.export import check_device, load_codec, ready_copy, save_codec
+from lic_train.export import check_device, load_codec, load_weights, ready_copy, save_codec
 from lic_train.modules.codec_module import CodecModule
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.table import print_table, results_table
@@ -46,12 +47,18 @@ def build(cfg: DictConfig) -> Experiment:
         raise TrainingError(f"seed={cfg.seed} cannot be used: {error}") from None
     data = instantiate(cfg.data)
     codec = instantiate(cfg.model)
+    for part, run_dir in cfg.init_from.items():
+        if run_dir is None:
+            key = f"init_from.{part}"
+            raise ModelError(f"{key} is not given: add {key}=RUN, the folder of a finished run")
+        load_weights(codec.part(str(part)), Path(str(run_dir)), str(part))
     module = instantiate(cfg.module)(
         codec,
         instantiate(cfg.loss),
         net=instantiate(cfg.optimizer.net),
         aux=instantiate(cfg.optimizer.aux),
         scheduler=instantiate(cfg.scheduler),
+        freeze=list(cfg.freeze),
     )
     trainer = instantiate(
         cfg.trainer,
@@ -217,12 +224,14 @@ def judge(
     lmbda: float | None,
     save_images: int = 3,
     device: str = "cpu",
+    overrides: Sequence[str] = (),
 ) -> list[RDPoint]:
     """Code ``signals`` with an exported model, decode the files in another process, add JPEG, and
     write ``rd_points.csv``, ``rd_summary.json``, ``figures/rd_curve.png``, bitstreams and
-    reconstructions into ``out_dir``."""
+    reconstructions into ``out_dir``. ``overrides`` are the encoder's alone: a stream tells its
+    decoder all it must know."""
     console = Console(stderr=True)
-    codec = load_codec(model_dir, device)
+    codec = load_codec(model_dir, device, overrides)
     with (
         console.status(f"coding {len(signals)} images of {dataset} to files"),
         DecoderProcess(model_dir, device) as decoder,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lic_train import __version__
-from lic_train.codec import Codec
+from lic_train.codec import TABLES, Codec
 from lic_train.errors import ModelError
 
 WEIGHTS = "model.safetensors"
 CONFIG = "model.yaml"
+UNKNOWN = object()
 
 
 def ready_copy(codec: Codec, solve_quantiles: bool = False) -> Codec:
@@ -73,23 +75,25 @@ def check_device(device: str) -> None:
         raise ModelError(f"there is no device {device!r} here: give cpu or, with a GPU, cuda")
 
 
-def load_codec(directory: Path, device: str = "cpu") -> Codec:
+def load_codec(directory: Path, device: str = "cpu", overrides: Sequence[str] = ()) -> Codec:
     """The codec of a run directory, in eval mode, ready to compress and decompress.
 
+    Args:
+        directory: of a finished run.
+        device: where it will work.
+        overrides: arguments of the model that differ from the run's, ``"key=value"`` or
+            ``"part.key=value"``; the weights must still fit.
+
     Raises:
-        ModelError: a file is missing or damaged, weights and config do not fit together, or there
-            is no such device.
+        ModelError: a file is missing or damaged, weights and config do not fit together, there is
+            no such device, or an override names no argument of the model.
     """
     directory = Path(directory)
     check_device(device)
     model = _read_config(directory).model
     weights = directory / WEIGHTS
-    try:
-        tensors = load_file(weights)
-    except FileNotFoundError:
-        raise ModelError(f"{weights} is missing: export the run again") from None
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{weights} is damaged ({error}): copy or export it again") from None
+    tensors = _read_weights(weights)
+    _override(model, overrides)
     _allow_only_modules(model)
     try:
         codec = instantiate(model)
@@ -100,10 +104,11 @@ def load_codec(directory: Path, device: str = "cpu") -> Codec:
             if isinstance(module, EntropyModel) and not module.quantized_cdf.numel():
                 raise ModelError(f"{weights} holds no coder tables: export the run again")
     except (HydraException, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error.__cause__, ModelError):  # a constructor says it better itself
+            raise error.__cause__ from None
         reason = str(error).strip().splitlines()
-        raise ModelError(
-            f"{weights} does not fit {directory / CONFIG}: {' '.join(reason[:2])}"
-        ) from None
+        config = " with ".join([str(directory / CONFIG), *overrides])
+        raise ModelError(f"{weights} does not fit {config}: {' '.join(reason[:2])}") from None
     codec = _fast(codec.eval().to(torch.device(device)))
     codec.fix_fingerprint()
     return codec
@@ -112,6 +117,65 @@ def load_codec(directory: Path, device: str = "cpu") -> Codec:
 def _fast(codec: Codec) -> Codec:
     """Float32 convolutions take a quarter less time in channels-last order."""
     return codec.to(memory_format=torch.channels_last)
+
+
+def load_weights(part: nn.Module, directory: Path, name: str = "") -> None:
+    """Start ``part`` of a codec, called ``name`` in it, from the weights of a finished run.
+
+    Where the run's codec has a part of that name itself, those weights are taken, else all of
+    them. Coder tables stay behind.
+
+    Raises:
+        ModelError: there is no export, or its weights are not of such a part.
+    """
+    _read_config(Path(directory))
+    tensors = _read_weights(Path(directory) / WEIGHTS)
+    prefix = f"{name}." if name else ""
+    same = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    found, wanted = _without_tables(same or tensors), _without_tables(part.state_dict())
+    shapes, expected = ({k: v.shape for k, v in t.items()} for t in (found, wanted))
+    if shapes != expected:
+        differ = sorted(k for k in {*shapes, *expected} if shapes.get(k) != expected.get(k))
+        one = differ[0]
+        raise ModelError(
+            f"the weights of {directory} do not fit {name or 'the codec'}: {len(differ)} differ, "
+            f"e.g. {one}, {_shape(shapes, one)} instead of {_shape(expected, one)}"
+        )
+    part.load_state_dict(found, strict=False)
+
+
+def _shape(shapes: dict[str, torch.Size], name: str) -> str:
+    return "x".join(map(str, shapes[name])) if name in shapes else "none"
+
+
+def _without_tables(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k: v for k, v in tensors.items() if k.rpartition(".")[2] not in TABLES}
+
+
+def _read_weights(weights: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(weights)
+    except FileNotFoundError:
+        raise ModelError(f"{weights} is missing: export the run again") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{weights} is damaged ({error}): copy or export it again") from None
+
+
+def _override(model: DictConfig, overrides: Sequence[str]) -> None:
+    """Set arguments of the model in place: only those it has."""
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        try:
+            known = bool(equals) and OmegaConf.select(model, key, default=UNKNOWN) is not UNKNOWN
+            value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
+        except Exception as error:  # OmegaConf's and the YAML parser's own families of errors
+            raise ModelError(f"--set {override} cannot be read ({type(error).__name__})") from None
+        if not known:
+            keys = ", ".join(str(k) for k in model if not str(k).startswith("_"))
+            raise ModelError(
+                f"--set {override}: give KEY=VALUE with one of the model's keys, {keys}"
+            )
+        OmegaConf.update(model, key, value, merge=False)
 
 
 def read_about(directory: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,15 +24,26 @@ from lic_train.loss import RateDistortionLoss
 from lic_train.optim import build_optimizer
 
 SHRUNK = {
-    "N": 8, "M": 16, "enhancement_channels": 4, "enhancement_blocks": 1,
-    "levels": 4, "depth": 2, "num_rates": 3, "finest": 4,
-}  # fmt: skip
+    **{"N": 8, "M": 16, "enhancement_channels": 4, "enhancement_blocks": 1},
+    **{"levels": 4, "depth": 2, "num_rates": 3, "finest": 4},
+    **{"features": 8, "blocks": 1, "layers": 2, "growth": 4, "hidden": 16},
+}
 """What a test gives to whichever of these arguments a model has."""
 STEPS = 200
 PHOTOS = (0, 1, 4)  # astronaut, coffee, barbara
 
 # One thread: networks as small as these only lose by more, and two xdist workers share the cores.
 torch.set_num_threads(1)
+
+
+def shrink(node: Any) -> None:
+    """Give every model, also those within models, its smallest widths."""
+    if isinstance(node, DictConfig):
+        for key in node:
+            if key in SHRUNK:
+                node[key] = SHRUNK[key]
+            else:
+                shrink(node[key])
 
 
 class Zoo:
@@ -46,7 +58,7 @@ class Zoo:
         """The model's config as a run would have it, shrunk."""
         with initialize_config_dir(config_dir(), version_base="1.3"):
             config = compose("train", [f"model={stem}"]).model
-        config.update({key: value for key, value in SHRUNK.items() if key in config})
+        shrink(config)
         return config
 
     def build(self, stem: str, seed: int = 0) -> Codec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,12 @@ class CodecModule(pl.LightningModule):
         clip_norm: largest norm of the net's gradient; None does not clip.
         aux_clip_norm: the same for the quantiles.
         channels_last: keep activations in channels-last order (faster convolutions).
+        freeze: parts of the codec that stay as they are, by their path in it, e.g. ``"base"``:
+            in eval mode and in no optimizer.
         seed: >= 0, of the noise of training.
+
+    Raises:
+        ModelError: the codec has no such part.
     """
 
     def __init__(
@@ -43,10 +48,12 @@ class CodecModule(pl.LightningModule):
         clip_norm: float | None = 1.0,
         aux_clip_norm: float | None = None,
         channels_last: bool = True,
+        freeze: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.codec = codec
+        self._frozen = [codec.part(name).requires_grad_(False) for name in freeze]
         self.loss = loss
         self._net, self._aux, self._scheduler = net, aux, scheduler
         if aux is None:
@@ -63,6 +70,12 @@ class CodecModule(pl.LightningModule):
     def solves_quantiles(self) -> bool:
         """Whether nothing trains the quantiles, so that ``update`` must solve for them."""
         return self._aux is None
+
+    def train(self, mode: bool = True) -> CodecModule:
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     def configure_optimizers(self) -> Any:
         try:

@@ -56,8 +56,13 @@ class GaussianCodec(HyperpriorCodec):
             y_tilde = self.gaussian_conditional.quantize(y.float(), "noise")
         scales, means = self.predict(z_hat, y_tilde)
         with float32(y):
-            likelihoods["y"] = self._likelihood(y_tilde, scales.float(), means.float())
-        return y_tilde, likelihoods
+            scales, means = scales.float(), means.float()
+            likelihoods["y"] = self._likelihood(y_tilde, scales, means)
+            return self.decoded(y.float(), y_tilde, means), likelihoods
+
+    def decoded(self, y: Tensor, y_tilde: Tensor, means: Tensor) -> Tensor:
+        """What g_s is given in training, float32: here the noisy latents whose rate is priced."""
+        return y_tilde
 
     def _rounded(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """What the file of one image holds, and its likelihoods under the unrounded scales."""

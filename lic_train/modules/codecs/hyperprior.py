@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lic_train.modules.codecs.transform import TransformCodec, float32
 from lic_train.modules.layers.bottleneck import decode_bottleneck, encode_bottleneck
+from lic_train.modules.layers.padding import ceil_div
 
 HYPER_STRIDE = 4
 """Positions of y a side that one position of z stands for."""
@@ -36,5 +37,5 @@ class HyperpriorCodec(TransformCodec):
 
     def decode_side(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor | None:
         """z_hat for latents y of ``size``."""
-        height, width = size[0] // HYPER_STRIDE, size[1] // HYPER_STRIDE
+        height, width = ceil_div(size[0], HYPER_STRIDE), ceil_div(size[1], HYPER_STRIDE)
         return decode_bottleneck(self.entropy_bottleneck, chunks[0], height, width)

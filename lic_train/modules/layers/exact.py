@@ -18,13 +18,14 @@ MEANS_PER_UNIT = 256
 """Means are multiples of 1/256: at the smallest scale, 0.11, that costs 0.0001 bits."""
 
 
-def exactly(module: nn.Module, *inputs: Tensor) -> Any:
-    """``module(*inputs)`` in float64 with float64 copies of its weights; autocast is off."""
+def exactly(module: nn.Module, *inputs: Tensor, **options: Any) -> Any:
+    """``module(*inputs, **options)`` in float64 with float64 weights; autocast is off."""
     # Contiguous: float64 convolutions take twice as long over channels-last weights.
     tensors = module.state_dict(keep_vars=True).items()
     weights = {name: p.double().contiguous() for name, p in tensors}
     with torch.autocast(inputs[0].device.type, enabled=False), torch.no_grad():
-        return torch.func.functional_call(module, weights, tuple(x.double().contiguous() for x in inputs))
+        doubles = tuple(x.double().contiguous() for x in inputs)
+        return torch.func.functional_call(module, weights, doubles, options)
 
 
 def snap(means: Tensor) -> Tensor:

@@ -1,0 +1,65 @@
+"""The mean-scale hyperprior with hierarchical odd padding: no pixel is coded that is not there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lic_train.modules.codecs.mean_scale import MeanScale
+from lic_train.modules.codecs.transform import LATENT_STRIDE
+from lic_train.modules.layers.exact import exactly
+from lic_train.modules.layers.odd_padding import OddAnalysis, OddSynthesis
+from lic_train.modules.layers.wavefront import Code
+
+
+class MeanScaleOdd(MeanScale):
+    """The mean-scale hyperprior (arXiv 1809.02736) as COMPASS (ICCV 2023) runs it.
+
+    ::
+
+        x -> [pad, conv] x 4 -> y -> [pad, conv] x 3 -> z -> Q -> z_hat
+                                z_hat -> [conv, crop] x 3 -> (sigma, mu)
+             y -> Q(y - mu) + mu -> y_hat -> [deconv, crop] x 4 -> x_hat
+
+    Weights are those of the mean-scale codec and load both ways. Not reproduced: the decoder of
+    the official code keeps the padding of the last image it encoded; here it follows from the
+    size. In training that code decodes round(y), in coding round(y - mu) + mu; here it is always
+    the latter.
+
+    Args:
+        N: channels of the transforms and of z.
+        M: channels of y.
+        straight_through: in training decode rounded latents, with the gradient of unrounded ones;
+            False decodes noisy ones. The rate is that of noisy latents either way.
+    """
+
+    stride = LATENT_STRIDE  # rows of y: the image's over 16, rounded up
+
+    def __init__(self, N: int = 128, M: int = 192, straight_through: bool = False) -> None:
+        super().__init__(N, M)
+        self.straight_through = straight_through
+        self.g_a = OddAnalysis(*self.g_a.children())
+        self.g_s = OddSynthesis(*self.g_s.children())
+        self.h_a = OddAnalysis(*self.h_a.children())
+        self.h_s = OddSynthesis(*self.h_s.children())
+
+    def analyse(self, x: Tensor) -> Tensor:
+        return self.g_a(x)
+
+    def synthesise(self, y_hat: Tensor, height: int, width: int) -> Tensor:
+        return self.g_s(y_hat, (height, width))
+
+    def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
+        scales, means = self.h_s(z_hat, y_tilde.shape[-2:]).chunk(2, dim=1)
+        return scales, means
+
+    def decoded(self, y: Tensor, y_tilde: Tensor, means: Tensor) -> Tensor:
+        if not self.straight_through:
+            return y_tilde
+        return y + (torch.round(y - means) + means - y).detach()
+
+    def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
+        assert z_hat is not None  # this codec has side information
+        scales, means = exactly(self.h_s, z_hat, size=size)[0].flatten(1).T.chunk(2, dim=1)
+        everywhere = torch.arange(scales.shape[0], device=scales.device)
+        return code(everywhere, scales, means)
