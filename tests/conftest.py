@@ -22,7 +22,14 @@ from lic_train.export import ready_copy
 from lic_train.loss import RateDistortionLoss
 from lic_train.optim import build_optimizer
 
-SHRUNK = {"N": 8, "M": 16, "enhancement_channels": 4, "enhancement_blocks": 1}
+SHRUNK = {
+    "N": 8,
+    "M": 16,
+    "enhancement_channels": 4,
+    "enhancement_blocks": 1,
+    "width": 32,
+    "iterations": 4,
+}
 """What a test gives to whichever of these arguments a model has."""
 STEPS = 200
 PHOTOS = (0, 1, 4)  # astronaut, coffee, barbara

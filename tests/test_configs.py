@@ -115,9 +115,8 @@ def test_every_experiment_exists_at_its_true_size(stem: str, tmp_path: Path, pho
     experiment.module.configure_optimizers()
     # Where model widths are, they are the YAML's.
     shapes = {tuple(p.shape) for p in experiment.module.codec.parameters()}
-    assert any(
-        cfg.model[key] in shape for key in ("N", "M") if key in cfg.model for shape in shapes
-    )
+    widths = [cfg.model[key] for key in ("N", "M", "width") if key in cfg.model]
+    assert any(width in shape for width in widths for shape in shapes)
 
 
 @pytest.mark.parametrize("stem", EXPERIMENTS)

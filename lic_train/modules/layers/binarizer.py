@@ -1,4 +1,4 @@
-"""The binarizer: a value in (-1, 1) becomes one bit, -1 or +1, and its gradient passes unchanged."""
+"""The binarizer: a value in (-1, 1) becomes one bit, -1 or +1; its gradient passes unchanged."""
 
 from __future__ import annotations
 

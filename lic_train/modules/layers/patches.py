@@ -1,4 +1,4 @@
-"""Fully connected networks on 8x8 patches: convolutions with 1x1 kernels over what a patch holds."""
+"""Fully connected networks on 8x8 patches: 1x1 convolutions over all that a patch holds."""
 
 from __future__ import annotations
 
