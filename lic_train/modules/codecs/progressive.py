@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -13,7 +13,10 @@ from lic_train.codec import Codec, Reconstruction, Shape
 from lic_train.errors import BitstreamError
 from lic_train.modules.layers.binarizer import Binarizer
 from lic_train.modules.layers.bits import pack_numbers, pack_signs, unpack_numbers, unpack_signs
+from lic_train.modules.layers.exact import in_float64
 from lic_train.modules.layers.tiles import Grid
+
+Network = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 SPAN = 0.9
 """Networks see images in [-0.9, 0.9]: tanh reaches that."""
@@ -77,16 +80,21 @@ class ProgressiveCodec(Codec):
         """Bits, -1 and +1, and x_hat of each iteration for x ``(N, 3, H, W)``, whole strides."""
         image = SPAN * (2 * x - 1)
         image_hat, of_encoder, of_decoder = torch.zeros_like(image), None, None
+        encoder, decoder = self._network(self.encoder), self._network(self.decoder)
         for _ in range(self.num_rates):
-            y, of_encoder = self.encoder(image - image_hat, of_encoder)
+            y, of_encoder = encoder(image - image_hat, of_encoder)
             b = self.binarizer(y)
-            image_hat, of_decoder = self.refine(b, image_hat, of_decoder)
+            decoded, of_decoder = decoder(b, of_decoder)
+            image_hat = image_hat + decoded if self.additive else decoded
             yield b, _unscaled(image_hat)
 
-    def refine(self, b: Tensor, image_hat: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """What the decoder makes of the bits of one more iteration, and its state after it."""
-        decoded, state = self.decoder(b, state)
-        return image_hat + decoded if self.additive else decoded.float(), state
+    def _network(self, module: nn.Module) -> Network:
+        """In eval in float64: errors grow from one iteration to the next, and in float32 other
+        machines and numbers of threads would see other signs and other images."""
+        if self.training:
+            return lambda x, state: _float32(module(x, state))
+        exact = in_float64(module)
+        return lambda x, state: _float32(exact(x.double(), state))
 
     def forward(self, x: Tensor) -> list[Reconstruction]:
         if self.training:
@@ -135,14 +143,15 @@ class ProgressiveCodec(Codec):
             raise BitstreamError("the stream holds more iterations than this codec has")
         size = (self.bits, grid.height // self.stride, grid.width // self.stride)
         image_hat, state = torch.zeros(tiles, 3, grid.height, grid.width, device=device), None
-        shown = image_hat
+        shown, decoder = image_hat, self._network(self.decoder)
         for t, chunk in enumerate(chunks[1:]):
             going_on = counts > t
             # Tiles that have stopped go on with some bits or other: the same shapes as in the
             # encoder give the same floats.
             b = torch.ones(tiles, *size)
             b[going_on] = unpack_signs(chunk, (int(going_on.sum()), *size))
-            image_hat, state = self.refine(b.to(device), image_hat, state)
+            decoded, state = decoder(b.to(device), state)
+            image_hat = image_hat + decoded if self.additive else decoded
             shown = torch.where(going_on[:, None, None, None].to(device), image_hat, shown)
         return grid.join(_unscaled(shown), *shape[-2:])
 
@@ -165,6 +174,12 @@ class ProgressiveCodec(Codec):
             self.target_psnr / 10
         )
         return (1 + missed.long().cumprod(0).sum(0)).clamp(max=self.num_rates)
+
+
+def _float32(result: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
+    """What a network said, in float32; what it remembers, as it is."""
+    said, state = result
+    return said.float(), state
 
 
 def _unscaled(image: Tensor) -> Tensor:
