@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from lic_train.anchors import jpeg_points
+from lic_train.callbacks import checkpoints
 from lic_train.codec import Codec
 from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import ModelError, TrainingError
@@ -100,6 +104,11 @@ def run(cfg: DictConfig) -> Path:
                 logger.log_metrics(headline(points, str(cfg.name)), experiment.trainer.global_step)
                 logger.finalize("success")
             conclude(points, str(cfg.name), run_dir)
+    except SIGTERMException:
+        step = experiment.trainer.global_step
+        again = f"the same command with hydra.run.dir={run_dir} goes on"
+        print(f"lic_train: stopped by SIGTERM after batch {step}; {again}", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     finally:
         close(experiment.trainer.loggers)
     return run_dir
@@ -117,30 +126,49 @@ def fit(experiment: Experiment, last: Path) -> None:
     """Train from the start or from ``last``, and leave the final state in ``last``.
 
     Raises:
-        ModelError: ``last`` is damaged or of another model.
+        ModelError: ``last`` is of another model, or it and the one before are damaged.
     """
-    resume = last.is_file()
-    if resume:
-        check_checkpoint(last, experiment.module)
-    experiment.trainer.fit(
-        experiment.module,
-        datamodule=experiment.data,
-        ckpt_path=str(last) if resume else None,
-        weights_only=True,
-    )
-    experiment.trainer.save_checkpoint(last)
-
-
-def check_checkpoint(path: Path, module: CodecModule) -> None:
-    """Look before the trainer does: its own errors fill a screen."""
-    advice = "give another hydra.run.dir, or delete it to start anew"
+    start = newest_checkpoint(last, experiment.module)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    except Exception as error:  # zip, pickle and torch each have their own
-        raise ModelError(f"{path} is not a checkpoint ({type(error).__name__}): {advice}") from None
-    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    if shapes != {name: tensor.shape for name, tensor in state.items()}:
-        raise ModelError(f"{path} is a checkpoint of another model: {advice}")
+        experiment.trainer.fit(
+            experiment.module,
+            datamodule=experiment.data,
+            ckpt_path=str(start) if start else None,
+            weights_only=True,
+        )
+    except SystemExit as error:
+        if experiment.trainer.interrupted and not isinstance(error, SIGTERMException):
+            raise KeyboardInterrupt from None  # what Lightning made an exit with 1 of
+        raise
+    checkpoints.save(experiment.trainer, last)
+
+
+def newest_checkpoint(last: Path, module: CodecModule) -> Path | None:
+    """``last``, or the one before where ``last`` is damaged; None where there is neither.
+
+    Looks before the trainer does: its own errors fill a screen.
+    """
+    advice = "give another hydra.run.dir, or delete it to start anew"
+    damaged = ""
+    for path in (last, last.with_name(checkpoints.PREVIOUS)):
+        if not path.is_file():
+            continue
+        try:
+            # Read whole: a file cut short would otherwise show only where it is cut.
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            state, step = loaded["state_dict"], loaded["global_step"]
+        except Exception as error:  # zip, pickle and torch each have their own
+            damaged = damaged or f"{path} is not a checkpoint ({type(error).__name__})"
+            continue
+        shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+        if shapes != {name: tensor.shape for name, tensor in state.items()}:
+            raise ModelError(f"{path} is a checkpoint of another model: {advice}")
+        if damaged:
+            print(f"{damaged}: going on from {path.name} at step {step}", file=sys.stderr)
+        return path
+    if damaged:
+        raise ModelError(f"{damaged}: {advice}")
+    return None
 
 
 def announce(experiment: Experiment, cfg: DictConfig, run_dir: Path) -> None:

@@ -23,13 +23,10 @@ from lic_train.loss import RateDistortionLoss
 from lic_train.optim import build_optimizer
 
 SHRUNK = {
-    "N": 8,
-    "M": 16,
-    "enhancement_channels": 4,
-    "enhancement_blocks": 1,
-    "width": 32,
-    "iterations": 4,
-}
+    "N": 8, "M": 16, "enhancement_channels": 4, "enhancement_blocks": 1,
+    "levels": 4, "depth": 2, "num_rates": 3, "finest": 4,
+    "width": 32, "iterations": 4,
+}  # fmt: skip
 """What a test gives to whichever of these arguments a model has."""
 STEPS = 200
 PHOTOS = (0, 1, 4)  # astronaut, coffee, barbara

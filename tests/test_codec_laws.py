@@ -76,8 +76,9 @@ def test_the_tests_below_code_something(stem: str, zoo: Zoo) -> None:
     """Latents that are all zero, or a codec that learnt nothing, would obey most laws."""
     x = zoo.photo()
     codec = zoo.ready(stem)
-    data = codec.compress(x).to_bytes()
-    assert 1000 < len(data) < x.numel() / 20
+    # The finest rate of a ladder may be near lossless: its coarsest has to be small.
+    assert len(codec.compress(x, 0).to_bytes()) < x.numel() / 20
+    assert len(codec.compress(x).to_bytes()) > 1000
     assert metrics.psnr(*map(metrics.to_uint8, (reconstruct(codec, x)[0], x[0]))) > 13
     likelihoods = [p for r in codec(x) for p in r.likelihoods.values()]
     costly = sum(int((p <= 0.5).sum()) for p in likelihoods)  # a bit at least
@@ -153,7 +154,10 @@ def test_bytes_are_what_the_likelihoods_promise(stem: str, zoo: Zoo) -> None:
         estimate += codec.estimate(x)
         slack += OVERHEAD_BITS
         with torch.no_grad():
-            for p in (p for r in codec(x) for p in r.likelihoods.values()):
+            parts = codec(x)
+            if codec.chunks_at(codec.num_rates - 1) is None:
+                parts = parts[-1:]  # rates that do not build on each other: the finest is all
+            for p in (p for r in parts for p in r.likelihoods.values()):
                 slack += TABLE_BITS_PER_LATENT * p.numel()
                 floor += float((-p.log2()).clamp(max=CODER_BITS).sum())
     assert slack < 0.1 * estimate

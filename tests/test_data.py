@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import pickle
 import struct
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from lic_train.data import images, sources
 from lic_train.data.datamodule import Batch, ImageDataModule
-from lic_train.data.draws import Draws, DrawSampler
+from lic_train.data.draws import Draws
 from lic_train.data.images import list_images, read_image, shrink, write_png
 from lic_train.data.sources import ImageFolder, ImageSource, Samples
 from lic_train.data.transforms import RandomResizedCrop, centre_crop
@@ -485,6 +486,9 @@ def test_flips() -> None:
         x = crop(image, generator(s))
         kinds[bool(x[1, 0, 0] > x[1, 0, -1]), bool(x[0, 0, 0] > x[0, -1, 0])] += 1
     assert len(kinds) == 4 and min(kinds.values()) > 60
+    turned = RandomResizedCrop(32, 1, horizontal_flip=True, vertical_flip=True, transpose=True)
+    corners = {tuple(turned(image, generator(s))[:2, 0, :2].flatten().tolist()) for s in range(90)}
+    assert len(corners) == 8
     upright = RandomResizedCrop(32, min_scale=1)
     assert all(upright(image, generator(s))[0, 0, 0] == 0 for s in range(50))
 
@@ -507,15 +511,14 @@ def test_crop_refusals_and_centre_crop() -> None:
 
 
 def module(folder: Path, **options: Any) -> ImageDataModule:
-    arguments = {"batch_size": 4, "epoch_size": 16, "seed": 5, **options}
+    arguments = {"batch_size": 4, "seed": 5, **options}
     train, held_out = ImageFolder(folder, "train"), ImageFolder(folder, "eval")
     return ImageDataModule(train, held_out, RandomResizedCrop(16), **arguments)
 
 
-def batches(data: ImageDataModule, epoch: int = 0) -> list[Batch]:
-    loader = data.train_dataloader()
-    cast(DrawSampler, loader.sampler).set_epoch(epoch)
-    return cast(list[Batch], list(loader))
+def batches(data: ImageDataModule, count: int = 4) -> list[Batch]:
+    """The first batches of the endless stream."""
+    return cast(list[Batch], list(itertools.islice(data.train_dataloader(), count)))
 
 
 def same(a: list[Batch], b: list[Batch]) -> bool:
@@ -533,7 +536,7 @@ def noisy(folder: Path) -> Path:
 
 def test_batches_are_full_float_and_in_range(folder: Path) -> None:
     save(folder / "1.png", np.full((40, 40, 3), 255, np.uint8))
-    out = batches(module(folder, epoch_size=19))
+    out = batches(module(folder))
     assert len(out) == 4
     for batch in out:
         assert isinstance(batch, Batch)
@@ -566,19 +569,11 @@ def test_draw_k_is_a_pure_function_of_seed_and_k(folder: Path) -> None:
     assert not any(torch.equal(other[k].pixels, crops[k]) for k in range(30))
 
 
-def test_epochs_follow_one_another_in_the_stream(folder: Path) -> None:
-    twice = batches(module(noisy(folder), epoch_size=32))
-    assert same(batches(module(folder), 0) + batches(module(folder), 1), twice)
-    assert not same(twice[:4], twice[4:])
-
-
 def test_workers_change_nothing(folder: Path) -> None:
-    alone = module(noisy(folder))
-    shared = module(folder, num_workers=2)
-    loader = shared.train_dataloader()
-    for epoch in (0, 1):  # one loader throughout: its workers persist
-        cast(DrawSampler, loader.sampler).set_epoch(epoch)
-        assert same(cast(list[Batch], list(loader)), batches(alone, epoch))
+    alone = batches(module(noisy(folder)), 9)
+    assert not same(alone[:4], alone[4:8])
+    for workers in (1, 2):
+        assert same(batches(module(folder, num_workers=workers), 9), alone)
 
 
 def test_the_global_generators_are_neither_read_nor_advanced(folder: Path) -> None:
@@ -593,33 +588,18 @@ def test_the_global_generators_are_neither_read_nor_advanced(folder: Path) -> No
     assert pickle.dumps(np.random.get_state()) == numpy_state
 
 
-@pytest.mark.parametrize("epoch_size", [16, 17])
-def test_two_ranks_share_the_batches_of_one(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, epoch_size: int
-) -> None:
-    one = batches(module(noisy(folder), batch_size=4, epoch_size=epoch_size), epoch=3)
+def test_two_ranks_share_the_batches_of_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = batches(module(noisy(folder), batch_size=4))
     parts = []
     for rank in (0, 1):
         with monkeypatch.context() as patch:
             patch.setattr(torch.distributed, "is_initialized", lambda: True)
             patch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
             patch.setattr(torch.distributed, "get_world_size", lambda: 2)
-            data = module(folder, batch_size=2, epoch_size=epoch_size)
-            assert len(data.train_dataloader()) == 4
-            parts.append(batches(data, epoch=3))
+            parts.append(batches(module(folder, batch_size=2)))
     for whole, first, second in zip(one, *parts, strict=True):
         assert Counter(first.names + second.names) == Counter(whole.names)
         assert torch.equal(torch.stack([first.x, second.x], 1).flatten(0, 1), whole.x)
-
-
-def test_ranks_without_a_full_batch_are_refused(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = module(folder, batch_size=4, epoch_size=7)
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    refusal(data.train_dataloader, "3 crops", "batch_size 4")
 
 
 def test_validation_and_signals(folder: Path) -> None:
@@ -638,7 +618,6 @@ def test_validation_and_signals(folder: Path) -> None:
 
 
 def test_data_module_refusals(folder: Path) -> None:
-    refusal(lambda: module(folder, epoch_size=3), "3 crops", "data.epoch_size")
     refusal(lambda: module(folder, batch_size=0), "batch_size")
     refusal(lambda: module(folder, seed=-1), "seed")
 
@@ -668,21 +647,34 @@ class Recorder(LightningModule):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_lightning_advances_the_epoch(folder: Path, tmp_path: Path) -> None:
-    recorder = Recorder()
-    trainer = Trainer(
-        max_epochs=2,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(recorder, datamodule=module(noisy(folder)))
-    assert all(isinstance(batch, Batch) for batch in recorder.seen)
-    assert same(recorder.seen, batches(module(folder, epoch_size=32)))
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_trainer_that_goes_on_gets_the_batches_it_has_not_had(
+    folder: Path, tmp_path: Path, accumulate: int
+) -> None:
+    def train(steps: int, start: Path | None = None) -> tuple[list[Batch], Trainer]:
+        recorder = Recorder()
+        trainer = Trainer(
+            max_steps=steps,
+            accumulate_grad_batches=accumulate,
+            accelerator="cpu",
+            use_distributed_sampler=False,
+            limit_val_batches=0,
+            default_root_dir=tmp_path,
+            **dict.fromkeys(
+                ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"),
+                False,
+            ),
+        )
+        trainer.fit(recorder, datamodule=module(folder), ckpt_path=start)
+        return recorder.seen, trainer
+
+    noisy(folder)
+    whole, _ = train(5)
+    assert same(whole, batches(module(folder), 5 * accumulate))
+    first, trainer = train(2)
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    second, _ = train(5, tmp_path / "x.ckpt")
+    assert same(first + second, whole)
 
 
 # --- conf/data
@@ -708,7 +700,7 @@ def test_samples_yaml() -> None:
     batch = next(iter(data.train_dataloader()))
     assert batch.x.shape == (3, 3, 64, 64) and 0 <= batch.x.min() < batch.x.max() <= 1
     assert set(batch.names) <= set(names(Samples("train")))
-    assert data.seed == 7 and data.epoch_size == 1600
+    assert data.seed == 7
     assert [signal.name for signal in data.signals()] == names(Samples("eval"))
 
 

@@ -25,6 +25,8 @@ from lic_train.modules.layers.mixture import (
     MIN_SCALE,
     SCALES_PER_OCTAVE,
     WEIGHT_SUM,
+    encode_mixture,
+    fixed_point,
 )
 
 M = SHRUNK["M"]
@@ -133,8 +135,26 @@ def test_one_component_is_a_gaussian() -> None:
     likelihood, y_hat = small(gmm_k=1).eval()._likelihood(y, scales, means, logits)
     single = GaussianConditional(None).eval()
     assert torch.equal(y_hat, y.round())
-    expected = single.likelihood_lower_bound(single._likelihood(y.round(), scales, means))
-    assert torch.allclose(likelihood, expected, rtol=1e-6, atol=0)
+    expected = single._likelihood(y.round(), scales, means)
+    common = expected > 1e-4  # the others have the coder's escape to fall back on
+    assert 0.1 < common.float().mean() < 0.99
+    assert torch.allclose(likelihood[common], expected[common], rtol=1e-6, atol=0)
+    assert (likelihood >= expected).all() and (likelihood[~common] < 1e-4 + 1e-6).all()
+
+
+def test_a_latent_far_from_its_mixture_costs_what_the_coder_asks() -> None:
+    """Unseen images hold latents at which the mixture is 0 in float32."""
+    codec = small(gmm_k=2).eval()
+    count = 2000
+    y = torch.zeros(1, M, 1, count)
+    y[:, 0] = torch.arange(count) % 100 + 30
+    scales, means = torch.full((1, 2 * M, 1, count), 0.5), torch.zeros(1, 2 * M, 1, count)
+    likelihood, _ = codec._likelihood(y, scales, means, means)
+    estimate = -likelihood.log2().sum().item()
+    parameters = (p[0].reshape(2, -1).T.double().numpy() for p in (means + 0.5, means, scales))
+    chunk = encode_mixture(y.flatten().long().numpy(), fixed_point(*parameters))
+    assert 0.97 * estimate < 8 * len(chunk) < 1.03 * estimate
+    assert 20 < -likelihood[:, 0].log2().mean() < 26
 
 
 @pytest.mark.parametrize("gmm_k", [2, 3])
@@ -149,7 +169,8 @@ def test_the_likelihood_is_the_mixtures(gmm_k: int) -> None:
         m, s = m.double().numpy(), s.double().clamp(min=0.11).numpy()
         above, below = y.round().numpy() + 0.5, y.round().numpy() - 0.5
         expected += w * torch.from_numpy(norm.cdf(above, m, s) - norm.cdf(below, m, s))
-    assert (likelihood - expected.clamp(min=1e-9)).abs().max() < 1e-5
+    common = expected > 1e-4
+    assert (likelihood - expected)[common].abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("gmm_k", [1, 2, 3])
@@ -171,7 +192,8 @@ def test_likelihoods_of_all_integers_sum_to_1() -> None:
     scales, means, logits = (p[:1, :, :1, :1].expand(401, -1, -1, -1) for p in parameters(2))
     y = torch.arange(-200.0, 201).reshape(-1, 1, 1, 1).expand(-1, M, 1, 1)
     likelihood, _ = codec._likelihood(y, scales, means, logits)
-    assert (likelihood.sum(dim=0) - 1).abs().max() < 1e-4
+    # What the escape adds is 2^-12 for it and as much for the underflown rest of its window.
+    assert (likelihood.sum(dim=0) - 1).abs().max() < 2e-3
 
 
 def test_no_scale_is_below_the_bound() -> None:

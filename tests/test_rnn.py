@@ -27,7 +27,7 @@ CONVOLUTIONAL, PATCHES = "rnn", ["rnn_fc", "residual_shared", "residual_distinct
 
 
 def small(stem: str, **changes: Any) -> ProgressiveCodec:
-    """Fresh weights, 4 iterations unless told."""
+    """Fresh weights, shrunk unless told."""
     with initialize_config_dir(config_dir(), version_base="1.3"):
         config = compose("train", [f"model={stem}"]).model
     torch.manual_seed(0)

@@ -246,6 +246,7 @@ def test_a_damaged_checkpoint_is_left_alone(
     copied: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     last = copied / "checkpoints" / "last.ckpt"
+    (copied / "checkpoints" / "previous.ckpt").unlink()
     whole = last.read_bytes()
     other = dict(SHRUNK, N=12)
     cases = {

@@ -12,7 +12,16 @@ SHORT = {"train/loss": "loss", "train/bpp_estimated": "bpp~", "train/distortion"
 
 
 class Progress(TQDMProgressBar):
-    """Lightning's bar over the epochs' batches, with short names and nothing else on it."""
+    """Lightning's bar over all batches of the run, with short names and nothing else on it."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        # The loader is endless; how far the run goes is the trainer's to say.
+        return self.trainer.max_steps if self.trainer.max_steps > 0 else super().total_train_batches
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        super().on_train_epoch_start(trainer, *_)
+        self.train_progress_bar.set_description("train")
 
     def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
         logged = trainer.callback_metrics

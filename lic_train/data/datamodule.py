@@ -11,7 +11,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lic_train.data.draws import Draw, Draws, DrawSampler
+from lic_train.data.draws import Draw, Draws, DrawSampler, rank_and_world_size
 from lic_train.data.sources import ImageSource
 from lic_train.data.transforms import Crop, centre_crop
 from lic_train.errors import DataError
@@ -71,7 +71,6 @@ class ImageDataModule(LightningDataModule):
     train, eval: the two sets of images; keeping them disjoint is their business.
     crop: makes every training sample; its generator is seeded by (seed, draw number).
     batch_size: crops per batch and rank; a last batch that is not full is dropped.
-    epoch_size: crops per epoch over all ranks, whatever the number of images.
     seed: >= 0, of the order of the images and of the crops.
     num_workers: loader processes for training; each keeps its own decoded images. Evaluation images
         are decoded in the main process, where validation and `signals` share them.
@@ -89,7 +88,6 @@ class ImageDataModule(LightningDataModule):
         eval: ImageSource,
         crop: Crop,
         batch_size: int,
-        epoch_size: int,
         seed: int = 0,
         num_workers: int = 0,
         pin_memory: bool = False,
@@ -104,11 +102,9 @@ class ImageDataModule(LightningDataModule):
             raise DataError(f"batch_size {batch_size} and eval_crop {eval_crop} must be at least 1")
         if seed < 0:
             raise DataError(f"the data seed is {seed}; give 0 or more")
-        _require_full_batch(epoch_size, batch_size)
         self.train_source = train
         self.eval_source = eval
         self.batch_size = batch_size
-        self.epoch_size = epoch_size
         self.seed = seed
         self.num_workers = num_workers
         self.pin_memory = pin_memory
@@ -116,20 +112,23 @@ class ImageDataModule(LightningDataModule):
         self.draws = Draws(train, crop, seed)
 
     def train_dataloader(self) -> DataLoader[Draw]:
-        """The full batches of epoch_size // world_size crops; raises DataError if there is none."""
-        sampler = DrawSampler(self.epoch_size)
-        _require_full_batch(len(sampler), self.batch_size)
+        """Batches without end. A trainer that goes on from a checkpoint gets those after it."""
         return DataLoader(
             self.draws,
             batch_size=self.batch_size,
-            sampler=sampler,
+            sampler=DrawSampler(self._draws_used()),
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,  # or each epoch would decode all images anew
             collate_fn=collate,
             pin_memory=self.pin_memory,
-            drop_last=True,
             generator=self._loader_generator(),
         )
+
+    def _draws_used(self) -> int:
+        """How many draws all ranks together have trained on, from the trainer's global step."""
+        if self.trainer is None:
+            return 0
+        batches = self.trainer.global_step * self.trainer.accumulate_grad_batches
+        return batches * self.batch_size * rank_and_world_size()[1]
 
     def val_dataloader(self) -> DataLoader[Draw]:
         """One evaluation image per batch, centre-cropped, always in the same order."""
@@ -146,13 +145,5 @@ class ImageDataModule(LightningDataModule):
         return Signals(self.eval_source)
 
     def _loader_generator(self) -> torch.Generator:
-        """DataLoader draws one number per epoch, by default from the global generator."""
+        """DataLoader draws one number per pass, by default from the global generator."""
         return torch.Generator().manual_seed(self.seed)
-
-
-def _require_full_batch(crops: int, batch_size: int) -> None:
-    if crops < batch_size:
-        raise DataError(
-            f"an epoch has {crops} crops per rank, fewer than batch_size {batch_size}; "
-            "raise data.epoch_size or lower data.batch_size"
-        )

@@ -5,6 +5,7 @@ Hence a run does not depend on the number of loader processes or ranks, and may 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -62,31 +63,22 @@ class Draws(Dataset[Draw]):
 
 
 class DrawSampler(Sampler[int]):
-    """The draw numbers of one epoch: epoch e is [e * epoch_size, (e + 1) * epoch_size).
+    """The draw numbers from ``first`` on, without end: there are no epochs of random crops.
 
-    Under torch.distributed rank r of W takes every W-th, beginning with r; all ranks take equally
-    many, epoch_size // W. Together the ranks' n-th batches are the n-th batch of one process with
-    W times the batch size.
+    Under torch.distributed rank r of W takes every W-th, beginning with r. Together the ranks'
+    n-th batches are the n-th batch of one process with W times the batch size.
     """
 
-    def __init__(self, epoch_size: int) -> None:
-        self.epoch_size = epoch_size
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, >= 0; Lightning calls this before each."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.epoch_size // _rank_and_world_size()[1]
+    def __init__(self, first: int = 0) -> None:
+        self.first = first
 
     def __iter__(self) -> Iterator[int]:
-        rank, world_size = _rank_and_world_size()
-        start = self.epoch * self.epoch_size + rank
-        return iter(range(start, start + len(self) * world_size, world_size))
+        rank, world_size = rank_and_world_size()
+        return itertools.count(self.first + rank, world_size)
 
 
-def _rank_and_world_size() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
+    """Of torch.distributed; (0, 1) without it."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ class CodecModule(pl.LightningModule):
         clip_norm: largest norm of the net's gradient; None does not clip.
         aux_clip_norm: the same for the quantiles.
         channels_last: keep activations in channels-last order (faster convolutions).
+        seed: >= 0, of the noise of training.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class CodecModule(pl.LightningModule):
         clip_norm: float | None = 1.0,
         aux_clip_norm: float | None = None,
         channels_last: bool = True,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.codec = codec
@@ -52,6 +55,7 @@ class CodecModule(pl.LightningModule):
                 bottleneck.quantiles.requires_grad_(False)
         self.clip_norm, self.aux_clip_norm = clip_norm, aux_clip_norm
         self.channels_last = channels_last
+        self.seed = seed
         if channels_last:
             self.codec.to(memory_format=torch.channels_last)
 
@@ -72,6 +76,14 @@ class CodecModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # The noise of a batch depends on nothing that came before it, so that a run which goes on
+        # from a checkpoint draws what the unbroken run drew, on every rank.
+        number = self.global_step * self.trainer.accumulate_grad_batches
+        number += batch_idx % self.trainer.accumulate_grad_batches
+        state = np.random.SeedSequence(self.seed, spawn_key=(self.global_rank, number))
+        torch.manual_seed(int(state.generate_state(1, np.uint64)[0]))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         result = self._reconstruct(batch.x)
@@ -106,9 +118,9 @@ class CodecModule(pl.LightningModule):
         """Stop before a step that would ruin the weights, and say which images did it."""
         if not torch.isfinite(value):
             raise TrainingError(
-                f"the {what} is {value.item()} in batch {batch_idx} of epoch {self.current_epoch} "
-                f"(step {self.global_step}), images {', '.join(batch.names)}: lower "
-                "optimizer.net.lr or look at these images; the last checkpoint is whole"
+                f"the {what} is {value.item()} at step {self.global_step}, images "
+                f"{', '.join(batch.names)}: lower optimizer.net.lr or look at these images; "
+                "the last checkpoint is whole"
             )
 
     def _log(self, stage: str, r: Lagrangian, on_step: bool, size: int | None = None) -> None:

@@ -16,9 +16,12 @@ from lic_train.modules.layers.attention import ChannelAttention
 from lic_train.modules.layers.enhancement import Enhancement
 from lic_train.modules.layers.exact import exactly
 from lic_train.modules.layers.mixture import (
+    MIN_SCALE,
+    REACH,
     Mixture,
     decode_mixture,
     encode_mixture,
+    escape_likelihood,
     fixed_point,
 )
 from lic_train.modules.layers.outliers import reach
@@ -115,6 +118,11 @@ class EDIC(HyperpriorCodec):
         if self.training:
             scales = reach(scales, (y_hat.repeat(1, self.gmm_k, 1, 1) - means).abs())
         likelihood = model._likelihood(y_hat, scales, means, weights)
+        if not self.training:  # the coder has an escape where the mixture has underflown
+            reaches = (REACH * scales.clamp(min=MIN_SCALE)).unflatten(1, (self.gmm_k, -1))
+            away = (y_hat[:, None] - means.unflatten(1, (self.gmm_k, -1))).abs() - reaches
+            beyond = away.amin(dim=1).clamp(min=0)
+            likelihood = torch.maximum(likelihood, escape_likelihood(beyond))
         return model.likelihood_lower_bound(likelihood), y_hat
 
     def encode_latents(self, y: Tensor) -> list[bytes]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import constriction
 import numpy as np
+from torch import Tensor
 
 from lic_train.errors import BitstreamError
 from lic_train.modules.layers.exact import MEANS_PER_UNIT
@@ -26,13 +27,17 @@ WEIGHT_SUM = 1 << 12
 MAX_MEAN = 1 << 15
 REACH = 5.0  # a window reaches this many standard deviations beyond each component's mean
 MAX_HALF_WIDTH = 2048
-ESCAPE_BITS = 24  # an escaped symbol's offset, in two halves of equal probability
-_HALF = 1 << ESCAPE_BITS // 2
+# What lies outside its window is rare in training and less so on unseen images: one such latent
+# under 24 + 24 bits would cost as much as hundreds of others.
+ESCAPE_PROBABILITY = 2.0**-12  # at least; costs each element 0.0004 bits
+ESCAPE_OCTAVES = 22  # of the distance beyond the window; each is 2^-0.5 as likely as the one before
 
+_NOBODY = (np.empty(0, np.int64),) * 3
 # Phi on [-8, 8] in steps of 2^-12, as integers of 2^24: 65,537 entries.
 _STEPS_PER_SIGMA = 1 << 12
 _LIMIT = 8 * _STEPS_PER_SIGMA
 _PHI_ONE = 1 << 24
+_ESCAPE = WEIGHT_SUM * _PHI_ONE * ESCAPE_PROBABILITY
 _PHI = np.array(
     [
         round(_PHI_ONE * 0.5 * math.erfc(-i / _STEPS_PER_SIGMA / math.sqrt(2)))
@@ -49,7 +54,10 @@ _SLOPES = np.round(_STEPS_PER_SIGMA / (_SCALES * MEANS_PER_UNIT) * (1 << _SHIFT)
 _REACHES = np.ceil(REACH * _SCALES * MEANS_PER_UNIT).astype(np.int64)
 
 _CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
-_UNIFORM = constriction.stream.model.Uniform(_HALF)
+_OCTAVE = constriction.stream.model.Categorical(
+    2.0 ** (-0.5 * np.arange(ESCAPE_OCTAVES)), perfect=False
+)
+_UNIFORM = constriction.stream.model.Uniform()
 
 
 class Mixture(NamedTuple):
@@ -86,7 +94,7 @@ def fixed_point(weights: np.ndarray, means: np.ndarray, scales: np.ndarray) -> M
 
 
 def encode_mixture(symbols: np.ndarray, mixture: Mixture) -> bytes:
-    """Code ``symbols``, ``(n,)`` integers within +-2^22 of their means.
+    """Code ``symbols``, ``(n,)`` integers less than 2^22 outside their windows.
 
     Raises:
         ValueError: a symbol is farther than that from its mean.
@@ -97,15 +105,18 @@ def encode_mixture(symbols: np.ndarray, mixture: Mixture) -> bytes:
         offset = symbols[members] - centre + half_width
         escaped = (offset < 0) | (offset > 2 * half_width)
         batches.append((np.where(escaped, 2 * half_width + 1, offset).astype(np.int32), rows))
-        escapes.append((symbols[members] - centre)[escaped])
+        beyond = np.where(offset < 0, offset, offset - 2 * half_width)
+        escapes.append(beyond[escaped])  # signed distance from the window's edge, never 0
     far = np.concatenate(escapes) if escapes else np.empty(0, np.int64)
-    if far.size and np.abs(far).max() >= 1 << ESCAPE_BITS - 2:
+    if far.size and np.abs(far).max() >= 1 << ESCAPE_OCTAVES:
         raise ValueError("a latent is too far from its mean to be coded")
     # The coder is a stack: what is coded last comes out first.
     if far.size:
-        far = far + (1 << ESCAPE_BITS - 1)
-        halves = np.stack((far // _HALF, far % _HALF), axis=1).reshape(-1).astype(np.int32)
-        coder.encode_reverse(halves, _UNIFORM)
+        octaves = (np.frexp(np.abs(far))[1] - 1).astype(np.int32)
+        starts = np.int64(1) << octaves
+        places = np.abs(far) - starts + np.where(far < 0, starts, 0)
+        coder.encode_reverse(places.astype(np.int32), _UNIFORM, (2 * starts).astype(np.int32))
+        coder.encode_reverse(octaves, _OCTAVE)
     for window_symbols, rows in reversed(batches):
         coder.encode_reverse(window_symbols, _CATEGORICAL, rows)
     return coder.get_compressed().astype("<u4").tobytes()
@@ -126,13 +137,23 @@ def decode_mixture(chunk: bytes, mixture: Mixture) -> np.ndarray:
         offset = coder.decode(_CATEGORICAL, rows)
         symbols[members] = centre + offset - half_width
         escaped = offset == 2 * half_width + 1
-        escapes.append((members[escaped], centre[escaped]))
-    who = np.concatenate([np.empty(0, np.int64), *(members for members, _ in escapes)])
+        escapes.append((members[escaped], centre[escaped], np.full(escaped.sum(), half_width)))
+    who, centres, edges = map(np.concatenate, zip(_NOBODY, *escapes, strict=True))
     if who.size:
-        halves = coder.decode(_UNIFORM, 2 * who.size).astype(np.int64).reshape(-1, 2)
-        far = halves[:, 0] * _HALF + halves[:, 1] - (1 << ESCAPE_BITS - 1)
-        symbols[who] = np.concatenate([centre for _, centre in escapes]) + far
+        octaves = coder.decode(_OCTAVE, who.size).astype(np.int64)
+        starts = np.int64(1) << octaves
+        places = coder.decode(_UNIFORM, (2 * starts).astype(np.int32)).astype(np.int64)
+        below = places >= starts
+        distance = places % starts + starts
+        symbols[who] = centres + np.where(below, -edges - distance, edges + distance)
     return symbols
+
+
+def escape_likelihood(beyond: Tensor) -> Tensor:
+    """Probability of one latent ``beyond`` >= 0 steps outside its window, as the coder has it but
+    without the jumps between octaves."""
+    first = ESCAPE_PROBABILITY * (1 - 2**-0.5) / 2
+    return first * (1 + beyond) ** -1.5
 
 
 def probabilities(mixture: Mixture, centre: np.ndarray, half_width: int) -> np.ndarray:
@@ -175,12 +196,10 @@ def _windows(mixture: Mixture) -> Iterator[tuple[np.ndarray, np.ndarray, int, np
         for part in np.array_split(members, -(-members.size * half_width // (1 << 20)) or 1):
             if part.size:
                 chosen = Mixture(*(values[part] for values in mixture))
-                yield (
-                    part,
-                    centre[part],
-                    half_width,
-                    probabilities(chosen, centre[part], half_width),
-                )
+                rows = probabilities(chosen, centre[part], half_width)
+                np.maximum(rows[:, -1], _ESCAPE, out=rows[:, -1])
+                np.maximum(rows, _ESCAPE / (2 * half_width), out=rows)  # its underflown rest
+                yield part, centre[part], half_width, rows
         if last:
             return
         half_width *= 2

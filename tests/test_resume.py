@@ -1,0 +1,206 @@
+"""A run that was killed and gone on with is the unbroken run: weights, losses, validation, rows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import SHRUNK, Zoo
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from torch import Tensor
+from torch.optim import Adam
+
+from lic_train.callbacks.checkpoints import BEST, LAST, PREVIOUS, Checkpoints
+from lic_train.data.datamodule import ImageDataModule
+from lic_train.data.sources import Samples
+from lic_train.data.transforms import RandomResizedCrop
+from lic_train.evaluation import read_csv
+from lic_train.loss import RateDistortionLoss
+from lic_train.modules.codec_module import CodecModule
+from lic_train.muon import muon_and_adam
+from lic_train.schedules import warmup_cosine
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+REPOSITORY = Path(__file__).parents[1]
+STEPS = 8
+
+
+class Diary(Callback):
+    """Loss, learning rate and validation loss of each step, over all lives of a run."""
+
+    def __init__(self, kill_at: int | None = None) -> None:
+        self.kill_at = kill_at
+        self.losses: dict[int, float] = {}
+        self.rates: dict[int, float] = {}
+        self.validations: dict[int, float] = {}
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.kill_at:
+            raise ZeroDivisionError  # as good as SIGKILL: nothing is saved on the way out
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
+        self.losses[trainer.global_step] = outputs["loss"].item()
+        self.rates[trainer.global_step] = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_validation_end(self, trainer: Any, *_: Any) -> None:
+        self.validations[trainer.global_step] = trainer.callback_metrics["val/loss"].item()
+
+
+def train(zoo: Zoo, stem: str, folder: Path, diary: Diary, ema: bool) -> dict[str, Tensor]:
+    """Train ``STEPS`` batches from the start or from what is in ``folder``; the weights."""
+    torch.manual_seed(len(diary.losses))  # a new process begins with another state of this
+    photos = Samples("train", limit=2)
+    data = ImageDataModule(photos, photos, RandomResizedCrop(64), batch_size=2, eval_crop=64)
+    module = CodecModule(
+        zoo.build(stem),
+        RateDistortionLoss(0.01),
+        net=partial(muon_and_adam, lr=1e-3),
+        aux=partial(Adam, lr=1e-2),
+        scheduler=partial(warmup_cosine, steps=STEPS, warmup=2),
+        seed=3,
+    )
+    callbacks: list[Callback] = [diary, Checkpoints(folder, every_n_steps=2)]
+    trainer = pl.Trainer(
+        max_steps=STEPS,
+        val_check_interval=3,
+        check_val_every_n_epoch=None,
+        accelerator="cpu",
+        devices=1,
+        callbacks=[*callbacks, EMAWeightAveraging(decay=0.9)] if ema else callbacks,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        **dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False),
+    )
+    start = folder / LAST
+    trainer.fit(module, datamodule=data, ckpt_path=start if start.exists() else None)
+    return module.state_dict()
+
+
+@pytest.mark.parametrize("stem, ema", [("edic", False), ("joint_prior", False), ("edic", True)])
+def test_a_killed_run_becomes_the_unbroken_one(
+    stem: str, ema: bool, zoo: Zoo, tmp_path: Path
+) -> None:
+    unbroken = Diary()
+    weights = train(zoo, stem, tmp_path / "unbroken", unbroken, ema)
+    assert list(unbroken.losses) == list(range(1, STEPS + 1)) and len(unbroken.validations) == 2
+    assert len(set(unbroken.losses.values())) == STEPS
+    for kills in ([1], [3], [4, 7], [5, 6]):
+        folder, diary = tmp_path / str(kills), Diary()
+        for kill_at in kills:
+            diary.kill_at = kill_at
+            with pytest.raises(ZeroDivisionError):
+                train(zoo, stem, folder, diary, ema)
+        diary.kill_at = None
+        again = train(zoo, stem, folder, diary, ema)
+        assert diary.losses == unbroken.losses
+        assert diary.rates == unbroken.rates
+        assert diary.validations == unbroken.validations
+        assert [name for name in weights if not torch.equal(weights[name], again[name])] == []
+        best = [torch.load(f / BEST, weights_only=True) for f in (folder, tmp_path / "unbroken")]
+        assert best[0]["global_step"] == best[1]["global_step"]
+
+
+def test_the_last_two_are_kept_and_nothing_half_written(zoo: Zoo, tmp_path: Path) -> None:
+    train(zoo, "edic", tmp_path, Diary(), ema=False)
+    assert {path.name for path in tmp_path.iterdir()} == {LAST, PREVIOUS, BEST}
+    steps = {p.name: torch.load(p, weights_only=True)["global_step"] for p in tmp_path.iterdir()}
+    assert steps[LAST] == 8 and steps[PREVIOUS] == 6 and steps[BEST] in (3, 6)
+
+
+# --- the command
+
+
+def command(run: Path, *more: str) -> list[str]:
+    overrides = [
+        "experiment=edic_gmm",
+        "debug=fast",
+        "data.crop_size=64",
+        "data.eval_crop=64",
+        "trainer.max_steps=60",
+        "trainer.val_check_interval=20",
+        "callbacks.checkpoint.every_n_steps=3",
+        "logger=csv",
+        f"hydra.run.dir={run}",
+        *(f"model.{key}={value}" for key, value in SHRUNK.items()),
+    ]
+    return [sys.executable, "-m", "lic_train", *overrides, *more]
+
+
+def start(run: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(run),
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(run: Path) -> str:
+    process = start(run)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+    return errors
+
+
+def outcome(run: Path) -> tuple[str, list[tuple[Any, ...]]]:
+    """Hash of the exported weights' tensors, and the rows without their seconds."""
+    from safetensors.torch import load_file
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(load_file(run / "model.safetensors").items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    rows = [
+        (p.image, p.codec, p.rate, p.bytes, p.bpp_estimated, p.psnr, p.ms_ssim)
+        for p in read_csv(run / "rd_points.csv")
+    ]
+    return digest.hexdigest(), rows
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(3000):
+        if path.exists():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{path} was not written")
+
+
+def test_kill_9_sigterm_and_a_damaged_checkpoint(tmp_path: Path) -> None:
+    """One run that meets all three, against one that meets none."""
+    calm, harried = tmp_path / "calm", tmp_path / "harried"
+    finish(calm)
+    checkpoints = harried / "checkpoints"
+
+    first = start(harried)
+    wait_for(checkpoints / PREVIOUS)
+    first.kill()
+    first.communicate()
+    (checkpoints / LAST).write_bytes((checkpoints / LAST).read_bytes()[:-1000])
+
+    second = start(harried)
+    wait_for(checkpoints / BEST)
+    second.send_signal(signal.SIGTERM)
+    _, errors = second.communicate(timeout=300)
+    assert second.returncode == 143, errors[-3000:]
+    assert "going on from previous.ckpt at step" in errors
+    assert "hydra.run.dir" in errors.strip().splitlines()[-1]
+    assert not (harried / "model.safetensors").exists()
+
+    finish(harried)
+    assert outcome(harried) == outcome(calm)
+    last = [torch.load(run / "checkpoints" / LAST, weights_only=True) for run in (calm, harried)]
+    assert all(
+        torch.equal(last[0]["state_dict"][name], tensor)
+        for name, tensor in last[1]["state_dict"].items()
+    )
