@@ -27,6 +27,7 @@ SHRUNK = {
     **{"N": 8, "M": 16, "enhancement_channels": 4, "enhancement_blocks": 1},
     **{"levels": 4, "depth": 2, "num_rates": 3, "finest": 4},
     **{"features": 8, "blocks": 1, "layers": 2, "growth": 4, "hidden": 16},
+    **{"width": 32, "iterations": 3},
 }
 """What a test gives to whichever of these arguments a model has."""
 STEPS = 200

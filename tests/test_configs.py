@@ -107,7 +107,7 @@ def test_every_experiment_exists_at_its_true_size(stem: str, tmp_path: Path, pho
     # Where model widths are, they are the YAML's.
     shapes = {tuple(p.shape) for p in experiment.module.codec.parameters()}
     nets = [cfg.model, *(node for node in cfg.model.values() if isinstance(node, DictConfig))]
-    widths = {net[key] for net in nets for key in ("N", "M") if key in net}
+    widths = {net[key] for net in nets for key in ("N", "M", "width") if key in net}
     assert any(width in shape for width in widths for shape in shapes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import pytest
@@ -29,11 +30,12 @@ from lic_train.modules.layers.mixture import (
 )
 
 M = SHRUNK["M"]
+SMALL = {key: SHRUNK[key] for key in inspect.signature(EDIC).parameters if key in SHRUNK}
 
 
 def small(**arguments: Any) -> EDIC:
     torch.manual_seed(0)
-    return EDIC(**{**SHRUNK, **arguments})
+    return EDIC(**{**SMALL, **arguments})
 
 
 def parameters(k: int, size: tuple[int, int] = (3, 4)) -> tuple[Tensor, Tensor, Tensor]:

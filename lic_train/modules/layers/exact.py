@@ -9,6 +9,7 @@ within that distance of a grid boundary is all that can go wrong (about 1e-12 pe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,6 +27,17 @@ def exactly(module: nn.Module, *inputs: Tensor, **options: Any) -> Any:
     with torch.autocast(inputs[0].device.type, enabled=False), torch.no_grad():
         doubles = tuple(x.double().contiguous() for x in inputs)
         return torch.func.functional_call(module, weights, doubles, options)
+
+
+def in_float64(module: nn.Module) -> Callable[..., Any]:
+    """``module`` to be called many times on float64 inputs: its weights are copied once."""
+    weights = {name: p.double() for name, p in module.state_dict(keep_vars=True).items()}
+
+    def call(*inputs: Any) -> Any:
+        with torch.autocast(inputs[0].device.type, enabled=False), torch.no_grad():
+            return torch.func.functional_call(module, weights, inputs)
+
+    return call
 
 
 def snap(means: Tensor) -> Tensor:

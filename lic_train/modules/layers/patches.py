@@ -1,0 +1,50 @@
+"""Fully connected networks on 8x8 patches: 1x1 convolutions over all that a patch holds."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from lic_train.modules.layers.conv_lstm import Chain, ConvLSTM
+
+PATCH = 8
+"""Pixels a side of a patch."""
+SAMPLES = 3 * PATCH**2
+
+
+def dense(inputs: int, outputs: int) -> list[nn.Module]:
+    """A fully connected layer and its tanh."""
+    return [nn.Conv2d(inputs, outputs, 1), nn.Tanh()]
+
+
+def recurrent_encoder(width: int, bits: int) -> Chain:
+    """Patch to code: a tanh layer, two LSTMs, ``bits`` values in (-1, 1)."""
+    return Chain([
+        nn.PixelUnshuffle(PATCH),
+        *dense(SAMPLES, width),
+        ConvLSTM(width, width, kernel=1),
+        ConvLSTM(width, width, kernel=1),
+        *dense(width, bits),
+    ])  # fmt: skip
+
+
+def recurrent_decoder(width: int, bits: int) -> Chain:
+    """Code to patch: the same, the other way round."""
+    return Chain([
+        *dense(bits, width),
+        ConvLSTM(width, width, kernel=1),
+        ConvLSTM(width, width, kernel=1),
+        *dense(width, SAMPLES),
+        nn.PixelShuffle(PATCH),
+    ])  # fmt: skip
+
+
+def encoder(width: int, bits: int) -> Chain:
+    """Patch to code by four tanh layers; nothing is remembered."""
+    layers = [*dense(SAMPLES, width), *dense(width, width), *dense(width, width)]
+    return Chain([nn.PixelUnshuffle(PATCH), *layers, *dense(width, bits)])
+
+
+def decoder(width: int, bits: int) -> Chain:
+    """Code to patch by four tanh layers."""
+    layers = [*dense(bits, width), *dense(width, width), *dense(width, width)]
+    return Chain([*layers, *dense(width, SAMPLES), nn.PixelShuffle(PATCH)])
