@@ -30,6 +30,10 @@ SHRUNK = {
     **{"width": 32, "iterations": 3},
 }
 """What a test gives to whichever of these arguments a model has."""
+SHRUNK_EDIC = [
+    f"model.{key}={SHRUNK[key]}" for key in ("N", "M", "enhancement_channels", "enhancement_blocks")
+]
+"""The same as overrides of a command."""
 STEPS = 200
 PHOTOS = (0, 1, 4)  # astronaut, coffee, barbara
 

@@ -37,8 +37,10 @@ TABLE_BITS_PER_LATENT = 0.03
 CODER_BITS = 16
 # Latents are the same on every machine (float64 and snapped); the synthesis from them is float32,
 # whose last bit depends on the number of threads. Where it decides how a sample is rounded to 8
-# bits (one in millions), that sample is one level off.
-SAMPLES_ONE_OFF = 1e-5
+# bits, that sample is one level off: one in millions behind one network, one in ten thousands
+# behind a chain of them. Each must lie within 0.001 levels of such a boundary.
+SAMPLES_ONE_OFF = 1e-4
+BOUNDARY = 1e-3
 # Threads that wait for each other should sleep: the tests may have to share two cores.
 TWO_THREADS = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 
@@ -57,11 +59,15 @@ def reconstruct(codec: Codec, x: Tensor) -> Tensor:
     return codec(x)[-1].x_hat.clamp(0, 1)
 
 
-def assert_same_image(a: Tensor, b: Tensor) -> None:
-    """Of 8-bit images from processes with different numbers of threads."""
-    away = (a.int() - b.int()).abs()
-    assert a.shape == b.shape and a.dtype == b.dtype == torch.uint8
-    assert away.max() <= 1 and (away > 0).sum() <= SAMPLES_ONE_OFF * a.numel()
+def assert_same_image(pixels: Tensor, x: Tensor) -> None:
+    """8-bit pixels of a process with another number of threads, and the floats they are of here."""
+    here = metrics.to_uint8(x)
+    assert pixels.shape == here.shape and pixels.dtype == torch.uint8
+    away = (pixels.int() - here.int()).abs()
+    assert away.max() <= 1 and (away > 0).sum() <= SAMPLES_ONE_OFF * away.numel()
+    # And only where the last bits decide: at the boundary between two levels.
+    fractions = (255 * x.double().clamp(0, 1))[away > 0] % 1
+    assert (fractions - 0.5).abs().max() < BOUNDARY if fractions.numel() else True
 
 
 def through_a_file(codec: Codec, x: Tensor, rate: int = -1) -> Tensor:
@@ -307,15 +313,12 @@ def test_a_fresh_process_with_other_threads_decodes_the_same_image(
     save_codec(tmp_path, codec, zoo.config(stem))
     assert torch.get_num_threads() == 1
     with DecoderProcess(tmp_path, environment=TWO_THREADS) as decoder:
-        images = []
         for index in range(3):
             x = zoo.photo(130, 170, index)
             file = tmp_path / f"{index}.lic"
             file.write_bytes(codec.compress(x).to_bytes())
             pixels, _ = decoder(file)
-            images.append((pixels, metrics.to_uint8(reconstruct(codec, x)[0])))
-    # Together: in one image so small, the share allowed is less than one sample.
-    assert_same_image(*(torch.stack(side) for side in zip(*images, strict=True)))
+            assert_same_image(pixels, reconstruct(codec, x)[0])
 
 
 @every_model
@@ -327,7 +330,7 @@ def test_the_bytes_do_not_depend_on_threads(stem: str, zoo: Zoo, two_threads: No
     one = codec.decompress(Bitstream.from_bytes(of_two))
     torch.set_num_threads(2)
     two = codec.decompress(Bitstream.from_bytes(of_two))
-    assert_same_image(*map(metrics.to_uint8, (one[0], two[0])))
+    assert_same_image(metrics.to_uint8(one[0]), two[0])
 
 
 # --- 9, 10: streams that are not of this codec
@@ -406,7 +409,7 @@ def test_other_weights_refuse_the_stream(stem: str, zoo: Zoo) -> None:
     assert torch.equal(again.decompress(stream), codec.decompress(stream))
     other = zoo.ready_own(stem)
     for name, p in other.named_parameters():
-        first = p.data.view(-1)[:1]
+        first = p.data.as_strided((1,), (1,))  # in memory, whatever the order of the dimensions
         before = first.clone()
         first.copy_(torch.nextafter(before, before + 1))  # the next float32
         other.fix_fingerprint()
@@ -434,7 +437,7 @@ def test_a_codec_without_tables_does_not_code(stem: str, zoo: Zoo) -> None:
         codec.compress(x)
     with pytest.raises(ModelError, match="update"):
         codec.decompress(stream)
-    codec.update()
+    codec.to(memory_format=torch.channels_last).update()  # as a ready copy has them in memory
     assert torch.equal(codec.decompress(stream), zoo.ready(stem).decompress(stream))
     with pytest.raises(ModelError, match="eval"):
         codec.train().compress(x)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import SHRUNK, Zoo
+from conftest import SHRUNK_EDIC, Zoo
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from torch import Tensor
 from torch.optim import Adam
@@ -131,7 +131,7 @@ def command(run: Path, *more: str) -> list[str]:
         "callbacks.checkpoint.every_n_steps=3",
         "logger=csv",
         f"hydra.run.dir={run}",
-        *(f"model.{key}={value}" for key, value in SHRUNK.items()),
+        *SHRUNK_EDIC,
     ]
     return [sys.executable, "-m", "lic_train", *overrides, *more]
 

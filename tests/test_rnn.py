@@ -215,7 +215,7 @@ def test_every_tile_meets_the_target_or_gets_all_iterations(stem: str, zoo: Zoo)
     # The bytes are those that the likelihoods promise, prefixes are files, and any copy of the
     # weights decodes them: where the tiles stop is in the file.
     payload = sum(map(len, stream.chunks))
-    assert 8 * payload - 8 * len(stream.chunks) < codec.estimate(x) <= 8 * payload
+    assert 8 * payload - 8 * len(stream.chunks) < codec.estimate(x) <= 8 * payload + 0.01
     for rate in range(codec.num_rates):
         cut = codec.cut(stream, rate)
         assert cut == codec.compress(x, rate)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SHRUNK
+from conftest import SHRUNK_EDIC
 from filelock import FileLock
 from omegaconf import OmegaConf
 from PIL import Image
@@ -35,7 +35,7 @@ OVERRIDES = [
     "lmbda=0.0067",
     "data.crop_size=64",
     "data.eval_crop=64",
-    *(f"model.{key}={value}" for key, value in SHRUNK.items()),
+    *SHRUNK_EDIC,
 ]
 COMMAND = [*OVERRIDES, "lmbda=0.005"]
 COLUMNS = (
@@ -248,11 +248,10 @@ def test_a_damaged_checkpoint_is_left_alone(
     last = copied / "checkpoints" / "last.ckpt"
     (copied / "checkpoints" / "previous.ckpt").unlink()
     whole = last.read_bytes()
-    other = dict(SHRUNK, N=12)
     cases = {
         "is not a checkpoint": (whole[: len(whole) // 2], OVERRIDES),
         "not a checkpoint": (b"junk", OVERRIDES),
-        "checkpoint of another model": (whole, [*OVERRIDES, f"model.N={other['N']}"]),
+        "checkpoint of another model": (whole, [*OVERRIDES, "model.N=12"]),
     }
     for words, (data, overrides) in cases.items():
         last.write_bytes(data)

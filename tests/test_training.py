@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import SHRUNK, Zoo
+from conftest import SHRUNK_EDIC, Zoo
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback
@@ -285,7 +285,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
         "data.crop_size=64",
         "logger=csv",
         f"hydra.run.dir={tmp_path / 'run'}",
-        *(f"model.{key}={value}" for key, value in SHRUNK.items()),
+        *SHRUNK_EDIC,
     ]
     done = subprocess.run(
         [sys.executable, "-m", "lic_train", *overrides],

@@ -22,6 +22,7 @@ class Thumbnails(ImageSource):
     source: the photographs. It needs no cache of its own.
     shares: in (0, 1], of the short side.
     limit: thumbnails at most, taken evenly from the images and from each image's grid.
+    longest_side: as of other sources, an upper bound of `size`.
     Names are `<name of the image>#<number in its whole grid>`.
 
     Raises DataError for other values.
@@ -33,6 +34,7 @@ class Thumbnails(ImageSource):
         size: int = 32,
         shares: Sequence[float] = (1, 0.5, 0.25, 0.125),
         limit: int | None = None,
+        longest_side: int | None = None,
     ) -> None:
         if size < 1:
             raise DataError(f"the thumbnail size is {size}; give at least 1 pixel")
@@ -41,7 +43,7 @@ class Thumbnails(ImageSource):
         if limit is not None and limit < 1:
             raise DataError(f"limit is {limit}; give at least 1 thumbnail, or null for all")
         self.source = source
-        self.size = size
+        self.size = min(size, longest_side or size)
         self.shares = sorted(shares, reverse=True)
         self.limit = limit
         self._prepared: list[tuple[str, Tensor]] = []
