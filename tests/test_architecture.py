@@ -53,7 +53,8 @@ ARROWS: dict[str, set[str] | None] = {
     "decoder_process": {"codec", "evaluation", "export"},
     "callbacks": {"codec", "evaluation", "rd"},
     "experiment": ANYTHING,
-    "cli": ANYTHING,
+    "cli": {"commands", "faults"},
+    "commands": ANYTHING,
     "__main__": ANYTHING,
 }
 # Who may know these libraries; to everybody else a codec is a torch module and a config a call.

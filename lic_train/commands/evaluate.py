@@ -1,0 +1,41 @@
+"""Code a folder of images to files, beside JPEG; write the RD tables."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lic_train.commands._shared import model_arguments
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("model", type=Path, metavar="RUN")
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--save-images", type=int, default=3, metavar="N")
+    model_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Code a folder and say what came out."""
+    from lic_train.data.datamodule import Signals
+    from lic_train.data.sources import ImageFolder
+    from lic_train.experiment import conclude, judge
+    from lic_train.export import read_about
+
+    about = read_about(options.model)
+    source = ImageFolder(options.data)
+    name = str(about.get("name", "codec"))
+    points = judge(
+        options.model,
+        Signals(source),
+        out_dir=options.out,
+        dataset=options.data.resolve().name,
+        name=name,
+        lmbda=about.get("lmbda"),
+        save_images=options.save_images,
+        device=options.device,
+        overrides=options.set,
+    )
+    conclude(points, name, options.out.resolve())
