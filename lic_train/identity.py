@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,11 @@ IGNORED = (
 """Settings that may differ between two lives of a run; of a name, all below it as well."""
 
 
-def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def settings(config: Any) -> dict[str, Any]:
     """What matters of a resolved config, flat: ``{"trainer.max_steps": 1200, ...}``."""
     return {
         key: value
-        for key, value in _flat(config)
+        for key, value in flat(config)
         if not any(fnmatchcase(key, f"{name}{end}") for name in IGNORED for end in ("", ".*"))
     }
 
@@ -54,18 +54,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def of_data(data: Any) -> dict[str, str]:
-    """What a data module trains on and evaluates: how many images, and a hash of which.
+def of_source(source: Any) -> str:
+    """How many images a source has, and a hash of which.
 
     A source that knows better says so by ``identity() -> str``, e.g. from a manifest. Of files,
     names and sizes count, not their folder; pixels are not read.
     """
-    roles = {"data.train": "train_source", "data.eval": "eval_source"}
-    return {
-        key: _of_source(source)
-        for key, name in roles.items()
-        if (source := getattr(data, name, None)) is not None
-    }
+    if callable(own := getattr(source, "identity", None)):
+        return str(own())
+    if hasattr(source, "files"):
+        files = [(name, Path(path).stat().st_size) for name, path in source.files]
+        return f"{len(files)} images, {digest(files)}"
+    if hasattr(source, "source"):  # its own settings are in the config
+        return of_source(source.source)
+    names = [source.name(index) for index in range(len(source))]
+    return f"{len(names)} images, {digest(names)}"
 
 
 def of_weights(run_dir: Path) -> str:
@@ -77,22 +80,10 @@ def of_weights(run_dir: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
-def _of_source(source: Any) -> str:
-    if callable(own := getattr(source, "identity", None)):
-        return str(own())
-    if hasattr(source, "files"):
-        files = [(name, Path(path).stat().st_size) for name, path in source.files]
-        return f"{len(files)} images, {digest(files)}"
-    if hasattr(source, "source"):  # its own settings are in the config
-        return _of_source(source.source)
-    names = [source.name(index) for index in range(len(source))]
-    return f"{len(names)} images, {digest(names)}"
-
-
-def _flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Leaves by their dotted names; a list is a leaf, and so is what is empty."""
     if isinstance(node, Mapping) and node:
         for key, value in node.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+            yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
     elif prefix:
         yield prefix, node

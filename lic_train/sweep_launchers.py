@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lic_train.sweep_point import PointProcess
-from lic_train.sweep_state import JOB, LOCK, STATE, SweepError, held, read, write
+from lic_train.sweep_state import JOB, LOCK, STATE, STDERR, SweepError, held, read, write
 
 
 class Launcher(Protocol):
@@ -63,8 +63,17 @@ class Local:
         gpu = self.slots[slot]
         visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
         command = [sys.executable, "-m", "lic_train.sweep_point", str(point)]
-        # Of its own session: a Ctrl-C is for the sweep, which then stops its points itself.
-        process = subprocess.Popen(command, env={**os.environ, **visible}, start_new_session=True)
+        with (point / STDERR).open("ab") as log:
+            # Nothing ties it to the sweep: neither its terminal's Ctrl-C, which the sweep hands on
+            # as it sees fit, nor a pipe that breaks.
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, **visible},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self.processes[point] = slot, process
 
     def alive(self, point: Path) -> bool:

@@ -76,17 +76,17 @@ def plan(overrides: Sequence[str], flags: Sequence[str], config_name: str = "tra
         base = _compose(config_name, fixed)
         params = [f"{key}={value}" for key, value in base.sweep.params.items()]
         swept = parser.parse_overrides([*params, *overrides])
-        keys = sorted({o.get_key_element() for o in swept if o.is_sweep_override()})
-        chain = OmegaConf.to_container(base.sweep.chain, resolve=True)
+        last = {o.get_key_element(): o for o in swept}  # of two for one key
+        keys = sorted(key for key, o in last.items() if o.is_sweep_override())
+        along, then = base.sweep.chain.along, _overrides(base.sweep.chain.then)
         shared = {k: v for k, v in _settings(base).items() if k not in keys}
-        shared |= {f"sweep.chain.{k}": v for k, v in chain.items()}  # type: ignore[union-attr]
+        shared |= {"sweep.chain.along": along, "sweep.chain.then": then}
         name = identity.digest([shared, keys])
         directory = Path(str(base.hydra.sweep.dir).replace("{sweep}", name)).resolve()
         composed = [
-            _point(config_name, directory, combination, keys, base.sweep.chain.along)
-            for combination in _grid(swept)
+            _point(config_name, directory, combination, keys, along) for combination in _grid(swept)
         ]
-        points = list(_chained(composed, base.sweep.chain, config_name))
+        points = list(_chained(composed, along, then, config_name))
     for one, other in itertools.combinations(points, 2):
         if one.directory == other.directory:
             raise SweepError(
@@ -119,7 +119,7 @@ def enter(planned: Plan) -> None:
     write(planned.directory / SWEEP, kept)
     for point in planned.points:
         command = [*planned.flags, *point.overrides, f"hydra.run.dir={_quoted(point.directory)}"]
-        about = {"label": point.label, "identity": identity.digest(point.settings)}
+        about: dict[str, Any] = {"label": point.label, "identity": identity.digest(point.settings)}
         about |= {"command": command, "start": point.start, "settings": point.settings}
         write(point.directory / POINT, about)
 
@@ -172,21 +172,23 @@ def _point(name: str, sweep: Path, overrides: list[str], keys: list[str], along:
     return Point(label, sweep / folder, tuple(overrides), _settings(cfg, data=True), None, value)
 
 
-def _chained(points: list[Point], chain: DictConfig, config_name: str) -> Iterator[Point]:
+def _chained(
+    points: list[Point], along: str | None, then: list[str], config_name: str
+) -> Iterator[Point]:
     """Among points that differ in the chain's key alone, the others start from the highest."""
     groups: dict[tuple[str, ...], list[Point]] = {}
     for point in points:
-        rest = tuple(o for o in point.overrides if o.partition("=")[0] != chain.along)
+        rest = tuple(o for o in point.overrides if o.partition("=")[0] != along)
         groups.setdefault(rest, []).append(point)
     for group in groups.values():
-        if chain.along is None:
+        if along is None:
             yield from group
             continue
         first, *others = sorted(group, key=lambda point: -point.along)
         yield first
         weights = f"{first.label}, {identity.digest(first.settings)}"
         for point in others:
-            more = (*point.overrides, *chain.then)
+            more = (*point.overrides, *then)
             found = _settings(_compose(config_name, list(more)), data=True)
             more = (*more, f"++init_from.all={_quoted(first.directory)}")
             found["init_from.all"] = weights
@@ -204,17 +206,29 @@ def _settings(cfg: DictConfig, data: bool = False) -> dict[str, Any]:
     plain = copy.deepcopy(cfg)
     with open_dict(plain):
         del plain["hydra"]
-    found = identity.settings(OmegaConf.to_container(plain, resolve=True))  # type: ignore[arg-type]
+    found = identity.settings(OmegaConf.to_container(plain, resolve=True))
     for part, run in cfg.init_from.items():
         found[f"init_from.{part}"] = identity.of_weights(Path(str(run))) if run else None
-    resolved = OmegaConf.to_container(cfg.data, resolve=True)
-    return found | (_of_data(json.dumps(resolved)) if data else {})
+    if data:
+        for role in ("train", "eval"):
+            if role in cfg.data:
+                source = OmegaConf.to_container(cfg.data[role], resolve=True)
+                found[f"data.{role} (images)"] = _of_source(json.dumps(source))
+    return found
 
 
 @cache
-def _of_data(config: str) -> dict[str, str]:
+def _of_source(config: str) -> str:
     """Most sweeps have one set of images: list its files once."""
-    return identity.of_data(instantiate(OmegaConf.create(json.loads(config))))
+    return identity.of_source(instantiate(OmegaConf.create(json.loads(config))))
+
+
+def _overrides(then: DictConfig) -> list[str]:
+    """A tree of settings as overrides."""
+    flat = identity.flat(OmegaConf.to_container(then, resolve=True))
+    return [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in flat
+    ]
 
 
 def _quoted(path: Path) -> str:

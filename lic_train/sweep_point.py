@@ -88,7 +88,10 @@ class PointProcess:
 
         self.stop()
         if self.process is not None:
-            self.process.wait()
+            # Not `wait`: this interrupts one, in the same thread, that holds its lock.
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        point = Path(directory)
+        _note(point, read(point / STATE) | {"requeued": True})
         return DelayedSubmission(PointProcess(), directory)
 
 

@@ -71,8 +71,8 @@ def status(point: Path) -> Status:
     step = _step(point)
     if held(point / LOCK):
         return Status(label, RUNNING, step, machine=machine)
-    if not seen:
-        return Status(label, WAITING, machine=machine)
+    if not seen or seen.get("requeued"):
+        return Status(label, WAITING, step, machine=machine)
     code = seen.get("code")
     if code == 0 and all((point / name).is_file() for name in RESULTS):
         return Status(label, FINISHED, *_results(point), machine=machine)
@@ -170,5 +170,5 @@ def _results(point: Path) -> tuple[int | None, float | None, float | None]:
     """Step, bpp and PSNR at the finest rate of a finished point; anchors have no lambda."""
     about = (yaml.safe_load((point / "model.yaml").read_text()) or {}).get("about", {})
     own = [p for p in read(point / "rd_summary.json").get("points", []) if p["lmbda"] is not None]
-    finest = max(own, key=lambda p: p["rate"], default={})
+    finest: dict[str, Any] = max(own, key=lambda p: p["rate"], default={})
     return about.get("steps"), finest.get("bpp"), finest.get("psnr")
