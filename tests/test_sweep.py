@@ -259,7 +259,7 @@ def start(sweep: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-LONGER = [*TINY, "trainer.max_steps=60", "trainer.val_check_interval=20", "lmbda=0.01,0.02,0.03"]
+LONGER = [*TINY, "trainer.max_steps=30", "trainer.val_check_interval=10", "lmbda=0.01,0.02,0.03"]
 
 
 def first_batch(point: Path, life: int) -> int:
@@ -298,12 +298,10 @@ def test_a_sweep_whose_launcher_and_then_a_point_are_killed(
     assert [read(p / STATE)["lives"] for p in (one, two, three)] == [1, 2, 1]
     assert first_batch(two, life=1) > 2
 
-    calm = []
-    for lmbda in ("0.01", "0.02", "0.03"):
-        folder = tmp_path / "calm" / lmbda
-        train_here(monkeypatch, *LONGER[:-1], f"lmbda={lmbda}", f"hydra.run.dir={folder}")
-        calm.append(outcome(folder))
-    assert [outcome(p) for p in (one, two, three)] == calm
+    # The others had one life; this one is as if it had had one.
+    calm = tmp_path / "calm"
+    train_here(monkeypatch, *LONGER[:-1], "lmbda=0.02", f"hydra.run.dir={calm}")
+    assert outcome(two) == outcome(calm)
     rows = read_csv(sweep / "rd_points.csv")
     assert [r.lmbda for r in rows if r.codec == "edic"] == [0.01, 0.02, 0.03]
     assert [r for p in (one, two, three) for r in read_csv(p / "rd_points.csv") if r.lmbda] == [
