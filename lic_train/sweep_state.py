@@ -63,8 +63,7 @@ def points_of(sweep: Path) -> list[Path]:
 
 def status(point: Path) -> Status:
     """How a point fares; its process need not be on this machine, nor alive."""
-    about, seen = read(point / POINT), read(point / STATE)
-    label = about.get("label", point.name)
+    label, seen = read(point / POINT).get("label", point.name), read(point / STATE)
     machine = seen.get("machine", "")
     if job := read(point / JOB).get("job"):
         machine = f"{machine} (slurm {job})".strip()
@@ -166,9 +165,17 @@ def _step(point: Path) -> int | None:
     return None
 
 
+def about(point: Path) -> dict[str, Any]:
+    """What the export of a finished point says of itself: its name, its steps."""
+    loaded = yaml.safe_load((point / "model.yaml").read_text())
+    found: dict[str, Any] = loaded["about"]
+    return found
+
+
 def _results(point: Path) -> tuple[int | None, float | None, float | None]:
-    """Step, bpp and PSNR at the finest rate of a finished point; anchors have no lambda."""
-    about = (yaml.safe_load((point / "model.yaml").read_text()) or {}).get("about", {})
-    own = [p for p in read(point / "rd_summary.json").get("points", []) if p["lmbda"] is not None]
-    finest: dict[str, Any] = max(own, key=lambda p: p["rate"], default={})
-    return about.get("steps"), finest.get("bpp"), finest.get("psnr")
+    """Step, bpp and PSNR at the finest rate of a finished point."""
+    said = about(point)
+    rows = read(point / "rd_summary.json").get("points", [])
+    own = [row for row in rows if row["codec"] == said["name"]]
+    finest: dict[str, Any] = max(own, key=lambda row: row["rate"], default={})
+    return said.get("steps"), finest.get("bpp"), finest.get("psnr")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from conftest import SHRUNK_EDIC
 from PIL import Image
 from test_resume import outcome, wait_for
@@ -16,11 +19,12 @@ from test_resume import outcome, wait_for
 from lic_train import cli, identity
 from lic_train.data.sources import ImageFolder, Samples
 from lic_train.errors import LicError
-from lic_train.evaluation import read_csv
+from lic_train.evaluation import RDPoint, read_csv, write_csv
 from lic_train.sweep import run
 from lic_train.sweep_launchers import Local
 from lic_train.sweep_plan import Plan, Point, enter, plan
 from lic_train.sweep_state import LOCK, POINT, STATE, hold, points_of, read, status, write
+from lic_train.sweep_summary import gather
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 REPOSITORY = Path(__file__).parents[1]
@@ -245,10 +249,32 @@ def test_a_failed_point_stops_those_that_start_from_it_and_no_other(
     assert "lmbda:" in (tmp_path / "other" / "stdout.log").read_text()
 
 
+def test_the_summary_tells_apart_what_was_swept(tmp_path: Path) -> None:
+    def finished(label: str, name: str, lmbda: float | None) -> Path:
+        folder = point(tmp_path, label).directory
+        (folder / "model.yaml").write_text(f"about: {{name: {name}, steps: 2}}")
+        values = {"width": 8, "height": 8, "bytes": 9, "bpp": 1.1, "psnr": 30.0, "ms_ssim": 0.9}
+        values |= {"bpp_estimated": None, "encode_s": 1.0, "decode_s": 1.0, "device": "cpu"}
+        rows = [
+            RDPoint("photos", "a", codec, rate, trade_off, **values)
+            for codec, rate, trade_off in ((name, 0, lmbda), ("jpeg", 5, None), ("jpeg", 9, None))
+        ]
+        write_csv(rows, folder / "rd_points.csv")
+        return folder
+
+    lambdas = [finished(f"lmbda={v}", "edic", v) for v in (0.1, 0.2)]
+    rows, own = gather(lambdas)
+    assert own == {"edic"} and len(rows) == 4
+    rows, own = gather([finished(f"lmbda=0.1,seed={seed}", "edic", 0.1) for seed in (1, 2)])
+    assert own == {"edic seed=1", "edic seed=2"} and len(rows) == 4
+    rows, own = gather([finished(f"lmbda={v}", "rnn", None) for v in (0.3, 0.4)])
+    assert own == {"rnn lmbda=0.3", "rnn lmbda=0.4"} and len(rows) == 4
+
+
 # --- killed and continued
 
 
-def start(sweep: Path, *more: str) -> subprocess.Popen[str]:
+def start(sweep: Path, *more: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "lic_train", "-m", *LONGER, f"hydra.sweep.dir={sweep}", *more],
         cwd=REPOSITORY,
@@ -256,6 +282,7 @@ def start(sweep: Path, *more: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        **options,
     )
 
 
@@ -308,3 +335,28 @@ def test_a_sweep_whose_launcher_and_then_a_point_are_killed(
         r for r in rows if r.lmbda
     ]
     assert (sweep / "figures" / "rd_curve.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_and_a_checkpoint_of_another_model(tmp_path: Path) -> None:
+    """Either is a point that failed and says why; with the cause gone, the same command finishes."""
+    one, two = (tmp_path / f"lmbda={lmbda}" for lmbda in ("0.01", "0.02"))
+    (two / "checkpoints").mkdir(parents=True)
+    other = {"state_dict": {"w": torch.zeros(1)}, "global_step": 7}
+    torch.save(other, two / "checkpoints" / "last.ckpt")
+    full = start(tmp_path, "lmbda=0.01,0.02", preexec_fn=no_file_above_a_block)
+    _, errors = full.communicate(timeout=300)
+    assert full.returncode == 1, errors[-3000:]
+    last = errors.strip().splitlines()[-1]
+    assert "0 of 2 points finished" in last and "checkpoint of another model" in last
+    assert "lmbda=0.01 failed" in last and status(one).why in last
+    assert not (one / "checkpoints" / "last.ckpt").exists()
+
+    (two / "checkpoints" / "last.ckpt").unlink()
+    again = start(tmp_path, "lmbda=0.01,0.02")
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors[-3000:]
+
+
+def no_file_above_a_block() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
