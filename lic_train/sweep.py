@@ -14,7 +14,7 @@ from typing import Any
 
 from lic_train.errors import LicError
 from lic_train.sweep_plan import Plan, Point, enter, plan
-from lic_train.sweep_state import CHECKPOINT, FINISHED, Status, hold, status
+from lic_train.sweep_state import CHECKPOINT, FINISHED, Status, hold, points_of, status
 
 
 def main(arguments: Any) -> int:
@@ -54,19 +54,19 @@ def run(planned: Plan) -> None:
     running: list[Point] = []
     width = max(len(p.label) for p in planned.points)
     while waiting or running:
-        for point in list(waiting):
+        living = [p for p in waiting if launcher.alive(p.directory)]  # they have their room already
+        for point in [*living, *(p for p in waiting if p not in living)]:
             if point.start is not None and not done[point.start]:
                 if not any(p.label == point.start for p in (*waiting, *running)):
                     waiting.remove(point)
                     say(f"{point.label:{width}}  not begun: {point.start} has no weights")
                 continue
-            lives_on = launcher.alive(point.directory)
-            if not lives_on:
+            if point not in living:
                 if not launcher.room(len(running)):
                     continue
                 launcher.start(point.directory)
             goes_on = (point.directory / CHECKPOINT).is_file()
-            word = "runs already" if lives_on else "goes on" if goes_on else "begins"
+            word = "runs already" if point in living else "goes on" if goes_on else "begins"
             say(f"{point.label:{width}}  {word}")
             waiting.remove(point)
             running.append(point)
@@ -84,14 +84,15 @@ def conclude(planned: Plan) -> int:
     from lic_train.sweep_summary import summarize
 
     ends = {p.label: status(p.directory) for p in planned.points}
-    finished = [p.directory for p in planned.points if ends[p.label].state == FINISHED]
-    if finished:
+    # Those of an earlier command in this directory belong to the curve as well.
+    done = [p for p in points_of(planned.directory) if status(p).state == FINISHED]
+    if done:
         try:
-            summarize(planned.directory, finished)
+            summarize(planned.directory, done)
         except LicError as error:
             print(f"no summary: {error}", file=sys.stderr)
     others = [end for end in ends.values() if end.state != FINISHED]
-    count = f"{len(finished)} of {len(ends)} points finished"
+    count = f"{len(ends) - len(others)} of {len(ends)} points finished"
     sys.stdout.flush()
     if others:
         which = "; ".join(f"{end.label} {_describe(end)}" for end in others)

@@ -339,7 +339,7 @@ def test_a_sweep_whose_launcher_and_then_a_point_are_killed(
 
 @pytest.mark.slow
 def test_a_disk_that_fills_up_and_a_checkpoint_of_another_model(tmp_path: Path) -> None:
-    """Either is a point that failed and says why; with the cause gone, the same command finishes."""
+    """Either fails its point and says why; with the cause gone, the same command finishes."""
     one, two = (tmp_path / f"lmbda={lmbda}" for lmbda in ("0.01", "0.02"))
     (two / "checkpoints").mkdir(parents=True)
     other = {"state_dict": {"w": torch.zeros(1)}, "global_step": 7}
