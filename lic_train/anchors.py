@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -173,7 +173,7 @@ ANCHORS = {anchor.name: anchor for anchor in (JPEG, WEBP, JPEG2000, AVIF, JPEGXL
 """All of them. HEVC stands for BPG, which is x265 in a smaller container and has no package."""
 
 
-def choose(names: list[str] | tuple[str, ...]) -> list[Anchor]:
+def choose(names: Sequence[str]) -> list[Anchor]:
     """The anchors of these names, absent or not.
 
     Raises:
