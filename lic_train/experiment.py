@@ -26,6 +26,7 @@ from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
 from lic_train.export import check_device, load_codec, load_weights, ready_copy, save_codec
 from lic_train.ladder import anchor_rows, cache_folder, write_record
 from lic_train.modules.codec_module import CodecModule
+from lic_train.rate_gap import RateGap, describe
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.table import print_table, results_table
 
@@ -231,11 +232,12 @@ def judge(
     anchors: Sequence[str] = (JPEG.name,),
 ) -> list[RDPoint]:
     """Code ``signals`` with an exported model, decode the files in another process, add the
-    anchors, and write ``rd_points.csv``, ``rd_summary.json``, ``anchors.json``,
+    anchors, and write ``rd_points.csv``, ``rd_summary.json``, ``rate_gap.csv``, ``anchors.json``,
     ``figures/rd_curve.png``, bitstreams and reconstructions into ``out_dir``. ``overrides`` are the
     encoder's alone: a stream tells its decoder all it must know."""
     console = Console(stderr=True)
     chosen = choose(anchors)
+    gaps: list[RateGap] = []
     codec = load_codec(model_dir, device, overrides)
     with (
         console.status(f"coding {len(signals)} images of {dataset} to files"),
@@ -251,7 +253,9 @@ def judge(
             decoder=decoder,
             device=device,
             save_images=save_images,
+            gaps=gaps,
         )
+    print(describe(gaps), flush=True)
     with console.status(f"coding them as {', '.join(anchor.title for anchor in chosen)}"):
         rows, missing = anchor_rows(chosen, signals, dataset, cache=cache_folder())
     points += rows
@@ -260,6 +264,7 @@ def judge(
     write_record(chosen, missing, out_dir / "anchors.json")
     write_csv(points, out_dir / "rd_points.csv")
     write_summary(points, out_dir / "rd_summary.json")
+    write_csv(gaps, out_dir / "rate_gap.csv", RateGap)
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     rd_curve_figure(points, figures / "rd_curve.png")
