@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str] | None] = {
     "rate_gap": {"accounts", "bitstream"},
     "evaluation": {"accounts", "codec", "bitstream", "metrics", "rate_gap"},
     "anchors": set(),
-    "ladder": {"anchors", "evaluation", "metrics"},
+    "ladder": {"anchors", "evaluation", "headerless", "metrics"},
     "headerless": set(),
     "rate_control": {"codec", "bitstream", "metrics"},
     "report": {"rd", "bd", "published", "evaluation"},
