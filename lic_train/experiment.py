@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import WandbLogger
@@ -20,6 +21,7 @@ from rich.console import Console
 from lic_train.anchors import JPEG, choose
 from lic_train.callbacks import checkpoints
 from lic_train.codec import Codec
+from lic_train.configs import config_dir
 from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import ModelError, TrainingError
 from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
@@ -71,6 +73,14 @@ def build(cfg: DictConfig) -> Experiment:
         logger=[instantiate(c) for c in cfg.logger.values() if c],
     )
     return Experiment(data, module, trainer, cfg.model)
+
+
+def build_data(overrides: Sequence[str]) -> Any:
+    """The data module that training with these overrides would have. A first word without "=" is
+    the choice of ``data``."""
+    words = [f"data={word}" if "=" not in word else word for word in overrides[:1]]
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        return instantiate(compose("train", [*words, *overrides[1:]]).data)
 
 
 def resolve_precision(precision: str) -> str:
@@ -191,7 +201,7 @@ def announce(experiment: Experiment, cfg: DictConfig, run_dir: Path) -> None:
     print(f"codec  {cfg.name}: {type(codec).__name__}, {parameters:.2f} M parameters", end="")
     lmbda = "" if codec.own_lmbda else f" lmbda {cfg.lmbda:g},"
     print(f",{lmbda} {cfg.loss.get('metric', '')}")
-    print(f"data   {len(data.train_source)} images to train on, {len(data.signals())} to evaluate")
+    print(f"data   {data.describe()}")
     print(
         f"train  {trainer.max_steps} batches of {data.batch_size}, {trainer.precision} on "
         f"{trainer.num_devices} x {trainer.accelerator.name()}, into {run_dir}",
