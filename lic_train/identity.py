@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def of_source(source: Any) -> str:
         return f"{len(files)} images, {digest(files)}"
     if hasattr(source, "source"):  # its own settings are in the config
         return of_source(source.source)
-    if not isinstance(source, Sized):
+    if not hasattr(source, "__len__"):
         return f"a {type(source).__name__}"
     names = [source.name(index) for index in range(min(len(source), NAMES))]
     return f"{len(source)} images, {digest(names)}"
