@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import WandbLogger
@@ -20,6 +21,7 @@ from rich.console import Console
 from lic_train.anchors import JPEG, choose
 from lic_train.callbacks import checkpoints
 from lic_train.codec import Codec
+from lic_train.configs import config_dir
 from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import ModelError, TrainingError
 from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
@@ -53,7 +55,8 @@ def build(cfg: DictConfig) -> Experiment:
         if run_dir is None:
             key = f"init_from.{part}"
             raise ModelError(f"{key} is not given: add {key}=RUN, the folder of a finished run")
-        load_weights(codec.part(str(part)), Path(str(run_dir)), str(part))
+        name = "" if part == "all" else str(part)  # what a command line cannot write
+        load_weights(codec.part(name), Path(str(run_dir)), name)
     module = instantiate(cfg.module)(
         codec,
         instantiate(cfg.loss),
@@ -70,6 +73,14 @@ def build(cfg: DictConfig) -> Experiment:
         logger=[instantiate(c) for c in cfg.logger.values() if c],
     )
     return Experiment(data, module, trainer, cfg.model)
+
+
+def build_data(overrides: Sequence[str]) -> Any:
+    """The data module that training with these overrides would have. A first word without "=" is
+    the choice of ``data``."""
+    words = [f"data={word}" if "=" not in word else word for word in overrides[:1]]
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        return instantiate(compose("train", [*words, *overrides[1:]]).data)
 
 
 def resolve_precision(precision: str) -> str:
@@ -106,7 +117,7 @@ def run(cfg: DictConfig) -> Path:
                 out_dir=run_dir,
                 dataset=dataset_name(cfg),
                 name=str(cfg.name),
-                lmbda=float(cfg.lmbda),
+                lmbda=lmbda_of(cfg, experiment),
                 save_images=cfg.evaluation.save_images,
                 device=cfg.evaluation.device,
                 anchors=cfg.evaluation.anchors,
@@ -188,13 +199,19 @@ def announce(experiment: Experiment, cfg: DictConfig, run_dir: Path) -> None:
     parameters = sum(p.numel() for p in codec.parameters()) / 1e6
     data, trainer = experiment.data, experiment.trainer
     print(f"codec  {cfg.name}: {type(codec).__name__}, {parameters:.2f} M parameters", end="")
-    print(f", lmbda {cfg.lmbda:g}, {cfg.loss.get('metric', '')}")
-    print(f"data   {len(data.train_source)} images to train on, {len(data.signals())} to evaluate")
+    lmbda = "" if codec.own_lmbda else f" lmbda {cfg.lmbda:g},"
+    print(f",{lmbda} {cfg.loss.get('metric', '')}")
+    print(f"data   {data.describe()}")
     print(
         f"train  {trainer.max_steps} batches of {data.batch_size}, {trainer.precision} on "
         f"{trainer.num_devices} x {trainer.accelerator.name()}, into {run_dir}",
         flush=True,
     )
+
+
+def lmbda_of(cfg: DictConfig, experiment: Experiment) -> float | None:
+    """What tables say of the run's trade-off; None where the codec does not heed it."""
+    return None if experiment.module.codec.own_lmbda else float(cfg.lmbda)
 
 
 def dataset_name(cfg: DictConfig) -> str:
@@ -212,7 +229,7 @@ def export(cfg: DictConfig, experiment: Experiment, run_dir: Path) -> Codec:
         codec,
         experiment.model_config,
         name=str(cfg.name),
-        lmbda=float(cfg.lmbda),
+        lmbda=lmbda_of(cfg, experiment),
         metric=str(cfg.loss.get("metric", "")),
         steps=experiment.trainer.global_step,
     )
