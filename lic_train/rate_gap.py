@@ -10,6 +10,8 @@ import numpy as np
 from lic_train.accounts import Entry
 from lic_train.bitstream import Bitstream
 
+TAIL = 16.0
+"""Bits beyond which a likelihood is less than the smallest probability that a table holds."""
 CAUSES = ("header", "checks", "coder", "tables", "tails")
 
 
@@ -37,11 +39,12 @@ class RateGap:
     """Bits written beyond those of the tables: the coder's last state, filling up to whole bytes
     and words, and all the gap of a codec that keeps no accounts."""
     tables: float
-    """Symbols within their tables: rounded scales, means and probabilities instead of exact ones,
-    and exact networks instead of the loss's."""
+    """All other symbols: rounded scales, means and probabilities instead of exact ones, and exact
+    networks instead of the loss's."""
     tails: float
-    """Symbols outside their tables: escapes beyond what the likelihoods say of them; negative where
-    a floor of the likelihoods prices them too high."""
+    """Symbols outside their tables (escapes), and those less likely than any entry of a table,
+    ``TAIL`` bits; negative where the likelihoods, down to 1e-9, price them higher than the coder's
+    floor does: then the files are shorter than the loss believed."""
 
     @property
     def percent(self) -> float:
@@ -74,8 +77,9 @@ def rate_gap(
     # A codec without accounts is one whose bits are all written by one coder.
     written = 8 * sum(a.bytes for a in accounts) if accounts else chunks
     ideal = sum(float(a.bits.sum()) for a in accounts) if accounts else estimated
-    escaped_bits = sum(float(a.bits[a.escaped].sum()) for a in accounts)
-    escaped_estimate = sum(float(a.estimated[a.escaped].sum()) for a in accounts)
+    far = [a.escaped | (a.estimated > TAIL) for a in accounts]
+    tail_bits = sum(float(a.bits[f].sum()) for a, f in zip(accounts, far, strict=True))
+    tail_estimate = sum(float(a.estimated[f].sum()) for a, f in zip(accounts, far, strict=True))
     return RateGap(
         dataset=dataset,
         image=image,
@@ -87,8 +91,8 @@ def rate_gap(
         header=float(8 * size - chunks),
         checks=float(chunks - written),
         coder=written - ideal,
-        tables=(ideal - escaped_bits) - (estimated - escaped_estimate),
-        tails=escaped_bits - escaped_estimate,
+        tables=(ideal - tail_bits) - (estimated - tail_estimate),
+        tails=tail_bits - tail_estimate,
     )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from lic_train import accounts
 from lic_train.errors import BitstreamError, ModelError
 from lic_train.modules.layers.symbols import (
+    FARTHEST,
     SymbolDecoder,
     Tables,
     encode_symbols,
@@ -31,7 +32,6 @@ LOWEST, TABLED, HIGHEST = -5, 5, 24
 OUTLIER = 15.0
 """Scales from the mean beyond which a latent counts as an outlier; there p is about 1e-7."""
 _SCALES = [2 ** (i / SCALES_PER_OCTAVE) for i in range(8 * LOWEST, 8 * TABLED + 1)]
-_FARTHEST = 1 << 29  # the coder's escapes hold 30 bits and a sign
 
 
 class LogisticConditional(GaussianConditional):
@@ -96,7 +96,7 @@ class LogisticEncoder:
         rows, low_bits = table_indexes(log_scales)
         shifted = symbols + (1 << low_bits >> 1)
         high = shifted >> low_bits
-        if high.size and max(high.max(), -high.min()) >= _FARTHEST:
+        if high.size and max(int(high.max()), -int(high.min())) >= FARTHEST:
             raise ModelError("the step is too small: a latent is too many steps from its mean")
         self._high.append(high)
         self._rows.append(rows)

@@ -10,13 +10,16 @@ from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.entropy_models import EntropyModel
 from torch import Tensor
 
-from lic_train.errors import BitstreamError
+from lic_train.errors import BitstreamError, ModelError
 
 CHECK_BYTES = 4
 PRECISION = 16
 """Bits of a table's probabilities."""
 BYPASS = 4
 """Bits at a time in which the coder writes what lies outside a table, as it is."""
+
+FARTHEST = (1 << 27) - (1 << 20)
+"""Twice the distance from the table must stay below 2^28; tables are narrower than 2^20."""
 
 
 class Tables:
@@ -41,7 +44,14 @@ class Tables:
 
 
 def encode_symbols(symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> bytes:
-    """Code ``symbols`` (integers, flat) with the table row each index names."""
+    """Code ``symbols`` (integers, flat) with the table row each index names.
+
+    Raises:
+        ModelError: a symbol is so far from its mean that the library's coder would never end: it
+            shifts what lies outside a table by 32 bits, which leaves it as it is.
+    """
+    if symbols.size and max(int(symbols.max()), -int(symbols.min())) >= FARTHEST:
+        raise ModelError("a latent is too far from its mean to be coded: the training has diverged")
     encoder = BufferedRansEncoder()
     encoder.encode_with_indexes(symbols.tolist(), *tables.used_by(indexes))
     return encoder.flush()
