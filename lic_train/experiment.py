@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import sys
@@ -13,8 +14,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
@@ -23,6 +27,7 @@ from lic_train.anchors import jpeg_points
 from lic_train.callbacks import checkpoints
 from lic_train.callbacks.stopping import Stopped, requeue
 from lic_train.codec import Codec
+from lic_train.configs import config_dir
 from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import ModelError, TrainingError
 from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
@@ -41,6 +46,18 @@ class Experiment:
     module: CodecModule
     trainer: pl.Trainer
     model_config: DictConfig
+
+
+def compose(overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
+    """The config of ``python -m lic_train OVERRIDES``, and Hydra's own, without starting a run."""
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        cfg = hydra_compose("train", list(overrides), return_hydra_config=True)
+    with open_dict(cfg):
+        hydra = cfg.hydra
+        HydraConfig.instance().set_config(copy.deepcopy(cfg))
+        cfg.run_dir = str(Path(HydraConfig.get().run.dir).absolute())
+        del cfg["hydra"]
+    return cfg, hydra
 
 
 def build(cfg: DictConfig) -> Experiment:

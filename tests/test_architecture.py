@@ -54,6 +54,7 @@ ARROWS: dict[str, set[str] | None] = {
     "decoder_process": {"codec", "evaluation", "export"},
     "callbacks": {"codec", "evaluation", "rd", "ranks"},
     "experiment": ANYTHING,
+    "doctor": ANYTHING,
     "cli": {"commands", "faults"},
     "commands": ANYTHING,
     "__main__": ANYTHING,
@@ -63,7 +64,7 @@ FRAMEWORKS = {
     "hydra": {"__main__", "experiment", "export", "faults"},
     "omegaconf": {"__main__", "experiment", "export", "faults"},
     "pytorch_lightning": {"codec_module", "data", "callbacks", "experiment"},
-    "wandb": {"callbacks", "experiment"},
+    "wandb": {"callbacks", "doctor", "experiment"},
 }
 
 
