@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import warnings
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +25,9 @@ def run(options: argparse.Namespace) -> None:
 
     from lic_train.doctor.examine import examine
 
+    # What these say is of the libraries, not of the run.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     console = Console(stderr=True)
     with console.status("looking"):
         findings = examine(options.overrides)

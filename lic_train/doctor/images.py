@@ -1,4 +1,4 @@
-"""Images a run would be fed: values, sizes, whether they decode, and none trained on and evaluated."""
+"""Images a run would be fed: values, sizes, whether they decode, none in both sets."""
 
 from __future__ import annotations
 

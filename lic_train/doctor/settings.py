@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from lic_train.doctor.patient import Finding, Patient
+from lic_train.export import check_device
 
 LAMBDAS = {"mse": (1e-4, 1.0), "ms_ssim": (0.5, 2000.0)}
 """What papers use, with room: CompressAI's are 0.0018-0.18 and 2.4-220."""
@@ -88,11 +89,18 @@ def wandb(p: Patient) -> Iterator[Finding]:
         return
     import wandb  # a second that only its users should wait for
 
-    if wandb.Api is not None and wandb.api.api_key:
+    if wandb.api.api_key:
         yield Finding("W&B", "online, logged in")
     else:
         cure = "wandb login, or logger.wandb.offline=true"
         yield Finding("W&B", "online, but nobody is logged in here", cure)
+
+
+def evaluation(p: Patient) -> Iterator[Finding]:
+    """Whether the device that codes the images in the end is there."""
+    device = str(p.cfg.evaluation.device)
+    check_device(device)
+    yield Finding("evaluation", f"on {device}")
 
 
 def launcher(p: Patient) -> Iterator[Finding]:
