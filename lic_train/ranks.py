@@ -19,8 +19,8 @@ class Leaving(SystemExit):
     Its exit code is 0: by another the launcher would take it for dead and kill the others.
     """
 
-    def __init__(self) -> None:
-        super().__init__(0)
+    def __init__(self, code: int = 0) -> None:
+        super().__init__(code)
 
 
 def rank_and_world_size() -> tuple[int, int]:

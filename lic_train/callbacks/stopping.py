@@ -24,6 +24,7 @@ class Stopped(SystemExit):
 
     def __init__(self, signum: int, step: int) -> None:
         super().__init__(128 + signum)
+        self.args = (signum, step)
         self.signum = signal.Signals(signum)
         self.step = step
 
