@@ -92,7 +92,7 @@ def corrupt(folder: Path, _: Any) -> None:
 
 
 def overlap(folder: Path, _: Any) -> None:
-    shutil.copy(folder / "photos" / "0.png", folder / "photos" / "another name.png")
+    shutil.copy(folder / "photos" / "0.png", folder / "photos" / "0 again.png")
 
 
 def little(folder: Path, _: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -77,3 +77,8 @@ class Patient:
     def to_device(self, x: Tensor) -> Tensor:
         """A batch where the module is."""
         return x.to(self.device)
+
+
+def finite(module: nn.Module) -> bool:
+    """Whether all weights are numbers."""
+    return all(bool(w.isfinite().all()) for w in module.parameters())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from lic_train.doctor.patient import Finding, Patient
+from lic_train.doctor.patient import Finding, Patient, finite
 
 LARGE_STEP = 0.3
 """Share of a weight's size that a first step may move it by; usual are 0.001-0.05."""
@@ -18,11 +18,8 @@ def one_step(p: Patient) -> Iterator[Finding]:
     module, trainer = p.experiment.module, p.experiment.trainer
     optimizers = module.configure_optimizers()
     optimizer = optimizers["optimizer"] if isinstance(optimizers, dict) else optimizers
-    not_finite = [n for n, w in module.codec.named_parameters() if not w.isfinite().all()]
-    if not_finite:
-        said = f"{len(not_finite)} are not finite before the first step, e.g. {not_finite[0]}"
-        yield Finding("weights", said, "start from another run, or anew")
-        return
+    if not finite(module):
+        return  # told already
     module.to(p.device).train()
     with p.autocast(p.device.type):
         result = module.loss(module.codec(p.to_device(p.batch.x)))
