@@ -23,7 +23,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
-from lic_train.anchors import jpeg_points
+from lic_train.anchors import JPEG, choose
 from lic_train.callbacks import checkpoints
 from lic_train.callbacks.stopping import Stopped, requeue
 from lic_train.codec import Codec
@@ -32,8 +32,10 @@ from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import ModelError, TrainingError
 from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
 from lic_train.export import check_device, load_codec, load_weights, ready_copy, save_codec
+from lic_train.ladder import anchor_rows, cache_folder, write_record
 from lic_train.modules.codec_module import CodecModule
 from lic_train.ranks import Leaving, rank_and_world_size, shared_work
+from lic_train.rate_gap import RateGap, describe
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.table import print_table, results_table
 
@@ -72,7 +74,8 @@ def build(cfg: DictConfig) -> Experiment:
         if run_dir is None:
             key = f"init_from.{part}"
             raise ModelError(f"{key} is not given: add {key}=RUN, the folder of a finished run")
-        load_weights(codec.part(str(part)), Path(str(run_dir)), str(part))
+        name = "" if part == "all" else str(part)  # what a command line cannot write
+        load_weights(codec.part(name), Path(str(run_dir)), name)
     trainer = instantiate(
         cfg.trainer,
         precision=resolve_precision(str(cfg.trainer.precision)),
@@ -115,6 +118,14 @@ def scale_to_ranks(ranks: DictConfig, data: Any, trainer: pl.Trainer) -> float:
     return 1.0
 
 
+def build_data(overrides: Sequence[str]) -> Any:
+    """The data module that training with these overrides would have. A first word without "=" is
+    the choice of ``data``."""
+    words = [f"data={word}" if "=" not in word else word for word in overrides[:1]]
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        return instantiate(hydra_compose("train", [*words, *overrides[1:]]).data)
+
+
 def resolve_precision(precision: str) -> str:
     """ "auto" is bf16 where the processor or GPU computes in it, else float32."""
     if precision != "auto":
@@ -132,6 +143,7 @@ def run(cfg: DictConfig) -> Path:
     A run directory that holds ``checkpoints/last.ckpt`` is gone on with.
     """
     check_device(cfg.evaluation.device)
+    choose(cfg.evaluation.anchors)
     run_dir = Path(cfg.run_dir).resolve()
     run_dir.mkdir(parents=True, exist_ok=True)
     experiment = build(cfg)
@@ -151,9 +163,10 @@ def run(cfg: DictConfig) -> Path:
             out_dir=run_dir,
             dataset=dataset_name(cfg),
             name=str(cfg.name),
-            lmbda=float(cfg.lmbda),
+            lmbda=lmbda_of(cfg, experiment),
             save_images=cfg.evaluation.save_images,
             device=cfg.evaluation.device,
+            anchors=cfg.evaluation.anchors,
         )
         if trainer.is_global_zero:
             for logger in trainer.loggers:
@@ -237,13 +250,19 @@ def announce(experiment: Experiment, cfg: DictConfig, run_dir: Path) -> None:
     parameters = sum(p.numel() for p in codec.parameters()) / 1e6
     data, trainer = experiment.data, experiment.trainer
     print(f"codec  {cfg.name}: {type(codec).__name__}, {parameters:.2f} M parameters", end="")
-    print(f", lmbda {cfg.lmbda:g}, {cfg.loss.get('metric', '')}")
-    print(f"data   {len(data.train_source)} images to train on, {len(data.signals())} to evaluate")
+    lmbda = "" if codec.own_lmbda else f" lmbda {cfg.lmbda:g},"
+    print(f",{lmbda} {cfg.loss.get('metric', '')}")
+    print(f"data   {data.describe()}")
     print(
         f"train  {trainer.max_steps} batches of {data.batch_size}, {trainer.precision} on "
         f"{trainer.num_devices} x {trainer.accelerator.name()}, into {run_dir}",
         flush=True,
     )
+
+
+def lmbda_of(cfg: DictConfig, experiment: Experiment) -> float | None:
+    """What tables say of the run's trade-off; None where the codec does not heed it."""
+    return None if experiment.module.codec.own_lmbda else float(cfg.lmbda)
 
 
 def dataset_name(cfg: DictConfig) -> str:
@@ -261,7 +280,7 @@ def export(cfg: DictConfig, experiment: Experiment, run_dir: Path) -> Codec:
         codec,
         experiment.model_config,
         name=str(cfg.name),
-        lmbda=float(cfg.lmbda),
+        lmbda=lmbda_of(cfg, experiment),
         metric=str(cfg.loss.get("metric", "")),
         steps=experiment.trainer.global_step,
     )
@@ -278,18 +297,23 @@ def judge(
     save_images: int = 3,
     device: str = "cpu",
     overrides: Sequence[str] = (),
+    anchors: Sequence[str] = (JPEG.name,),
 ) -> list[RDPoint]:
-    """Code ``signals`` with an exported model, decode the files in another process, add JPEG, and
-    write ``rd_points.csv``, ``rd_summary.json``, ``figures/rd_curve.png``, bitstreams and
-    reconstructions into ``out_dir``. ``overrides`` are the encoder's alone: a stream tells its
-    decoder all it must know. Ranks of a run share the images out; the first writes the tables."""
+    """Code ``signals`` with an exported model, decode the files in another process, add the
+    anchors, and write ``rd_points.csv``, ``rd_summary.json``, ``rate_gap.csv``, ``anchors.json``,
+    ``figures/rd_curve.png``, bitstreams and reconstructions into ``out_dir``. ``overrides`` are the
+    encoder's alone: a stream tells its decoder all it must know. Ranks of a run share the images
+    out, and the first one does the rest."""
     rank, world_size = rank_and_world_size()
     console = Console(stderr=True, quiet=rank > 0)
+    chosen = choose(anchors)
 
-    def code(numbers: range) -> list[RDPoint]:
+    def code(numbers: range) -> list[tuple[RDPoint, RateGap]]:
+        codec = load_codec(model_dir, device, overrides)
+        gaps: list[RateGap] = []
         with DecoderProcess(model_dir, device) as decoder:
-            return evaluate(
-                load_codec(model_dir, device, overrides),
+            points = evaluate(
+                codec,
                 islice(signals, rank, None, world_size),
                 dataset=dataset,
                 name=name,
@@ -298,16 +322,25 @@ def judge(
                 decoder=decoder,
                 device=device,
                 save_images=len(range(rank, save_images, world_size)),
+                gaps=gaps,
             )
+        return list(zip(points, gaps, strict=True))
 
     with console.status(f"coding {len(signals)} images of {dataset} to files"):
-        points = shared_work(len(signals), code)
+        coded = shared_work(len(signals), code)
+    points, gaps = [point for point, _ in coded], [gap for _, gap in coded]
     if rank > 0:
         return points
-    with console.status("coding them as JPEG"):
-        points += jpeg_points(signals, dataset)
+    print(describe(gaps), flush=True)
+    with console.status(f"coding them as {', '.join(anchor.title for anchor in chosen)}"):
+        rows, missing = anchor_rows(chosen, signals, dataset, cache=cache_folder())
+    points += rows
+    for why in missing.values():
+        print(f"lic_train: {why}", file=sys.stderr)
+    write_record(chosen, missing, out_dir / "anchors.json")
     write_csv(points, out_dir / "rd_points.csv")
     write_summary(points, out_dir / "rd_summary.json")
+    write_csv(gaps, out_dir / "rate_gap.csv", RateGap)
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     rd_curve_figure(points, figures / "rd_curve.png")

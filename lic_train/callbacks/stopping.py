@@ -14,9 +14,10 @@ from torch import distributed
 
 from lic_train.ranks import Leaving
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""What announces the end: a scheduler's SIGTERM, and SIGUSR1, by which Slurm warns beforehand
-(``sbatch --signal=USR1@120``) and after which the job wants to be queued again."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""What announces the end: a scheduler's SIGTERM; SIGUSR1, by which Slurm warns beforehand
+(``sbatch --signal=USR1@120``) and after which the job wants to be queued again; SIGUSR2, by which
+submitit is warned, which queues jobs again by itself."""
 
 
 class Stopped(SystemExit):
@@ -46,7 +47,7 @@ class Stopping:
                 signal.signal(signum, self._note)
 
     def _note(self, signum: int, frame: Any) -> None:
-        self._noted = max(self._noted, signum)
+        self._noted = self._noted or signum
 
     def told(self, trainer: pl.Trainer) -> int:
         """The signal that any rank has been sent, else 0. All ranks call this together."""

@@ -68,6 +68,9 @@ def crops(p: Patient) -> Iterator[Finding]:
 def readable(p: Patient) -> Iterator[Finding]:
     """Whether images decode: of large sets, those spread over the list."""
     data, bad = p.experiment.data, []
+    if not hasattr(data.train_source, "__len__"):
+        yield Finding("images", f"a stream to train on, {len(data.eval_source)} to evaluate")
+        return
     for source in (data.train_source, data.eval_source):
         for index in range(0, len(source), max(1, len(source) // DECODED)):
             try:
@@ -118,7 +121,7 @@ def _sizes(source: Any) -> list[tuple[int, int]]:
                 sizes.append(image.size)
         except (OSError, SyntaxError, ValueError):  # `readable` tells of it
             continue
-    if not sizes and not _files(source):
+    if not sizes and not _files(source) and hasattr(source, "__len__"):
         shapes = (source.pixels(i).shape for i in range(min(DECODED, len(source))))
         sizes = [(int(shape[-1]), int(shape[-2])) for shape in shapes]
     return sizes

@@ -9,6 +9,7 @@ import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianMixtureConditional
 from torch import Tensor, nn
 
+from lic_train import accounts
 from lic_train.modules.codecs.hyperprior import HyperpriorCodec
 from lic_train.modules.codecs.transform import float32
 from lic_train.modules.layers import transforms
@@ -16,17 +17,16 @@ from lic_train.modules.layers.attention import ChannelAttention
 from lic_train.modules.layers.enhancement import Enhancement
 from lic_train.modules.layers.exact import exactly
 from lic_train.modules.layers.mixture import (
-    MIN_SCALE,
     REACH,
     Mixture,
     decode_mixture,
     encode_mixture,
     escape_likelihood,
     fixed_point,
+    mixture_bits,
 )
-from lic_train.modules.layers.outliers import reach
 from lic_train.modules.layers.padding import crop_to
-from lic_train.modules.layers.symbols import seal, unseal, verify
+from lic_train.modules.layers.symbols import information, seal, unseal, verify
 
 
 class EDIC(HyperpriorCodec):
@@ -115,20 +115,27 @@ class EDIC(HyperpriorCodec):
         model: Any = self.gaussian_conditional
         scales, means = scales.float(), means.float()
         y_hat = model.quantize(y, "noise" if self.training else "dequantize")
-        if self.training:
-            scales = reach(scales, (y_hat.repeat(1, self.gmm_k, 1, 1) - means).abs())
         likelihood = model._likelihood(y_hat, scales, means, weights)
-        if not self.training:  # the coder has an escape where the mixture has underflown
-            reaches = (REACH * scales.clamp(min=MIN_SCALE)).unflatten(1, (self.gmm_k, -1))
-            away = (y_hat[:, None] - means.unflatten(1, (self.gmm_k, -1))).abs() - reaches
-            beyond = away.amin(dim=1).clamp(min=0)
-            likelihood = torch.maximum(likelihood, escape_likelihood(beyond))
+        # The coder has an escape where the mixture has underflown; its likelihood has a gradient
+        # there too, which the mixture's has not.
+        reaches = (REACH * model.lower_bound_scale(scales)).unflatten(1, (self.gmm_k, -1))
+        away = (y_hat[:, None] - means.unflatten(1, (self.gmm_k, -1))).abs() - reaches
+        beyond = away.amin(dim=1).clamp(min=0)
+        likelihood = torch.maximum(likelihood, escape_likelihood(beyond))
         return model.likelihood_lower_bound(likelihood), y_hat
 
     def encode_latents(self, y: Tensor) -> list[bytes]:
         z_hat, chunks = self.encode_side(y)
         symbols = torch.round(y.float()).long().flatten().cpu().numpy()
-        return [seal(encode_mixture(symbols, self._mixture(z_hat)), symbols), *chunks]
+        mixture = self._mixture(z_hat)
+        chunk = encode_mixture(symbols, mixture)
+
+        def entry() -> accounts.Entry:
+            bits, escaped = mixture_bits(symbols, mixture)
+            return accounts.Entry(len(chunk), bits, information(self.latents(y)[1]["y"]), escaped)
+
+        accounts.add(entry)
+        return [seal(chunk, symbols), *chunks]
 
     def decode_latents(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor:
         chunk, checksum = unseal(chunks[0])

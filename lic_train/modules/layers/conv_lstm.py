@@ -9,10 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 GAIN = 3.0
 """Of a cell's weights at the start: makes up for what sigmoid and tanh take."""
+REMEMBER = 1.0
+"""Added to what opens the forget gate, so that a cell begins by keeping what it has: with nothing
+added half of it is gone at every step, and the first bits with it after a few."""
 State = tuple[Tensor, Tensor]
 """(h, c), each ``(N, channels, H, W)``: what the cell said last, and what it remembers."""
 
@@ -20,7 +24,7 @@ State = tuple[Tensor, Tensor]
 class ConvLSTM(nn.Module):
     """::
 
-        f, i, o = sigmoid(W x + U h);  g = tanh(W x + U h)
+        f, i, o = sigmoid(W x + U h);  g = tanh(W x + U h);  to f's argument 1 is added
         c <- f c + i g;  h <- o tanh(c)
 
     W is a convolution that may stride, U one that keeps the size; no peepholes, no biases. With
@@ -59,7 +63,7 @@ class ConvLSTM(nn.Module):
         c = torch.sigmoid(i) * torch.tanh(g)
         c = c.to(torch.promote_types(c.dtype, torch.float32))  # a sum of many steps: not in bf16
         if state is not None:
-            c = c + torch.sigmoid(f) * state[1]
+            c = c + torch.sigmoid(f + REMEMBER) * state[1]
         h = torch.sigmoid(o) * torch.tanh(c)
         return h, (h, c)
 
@@ -89,6 +93,21 @@ class Stages(nn.ModuleList):
         return y, (calls or 0) + 1
 
 
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution; on maps of a single pixel the matrix product it is, in bf16 on a CPU six
+    times as fast."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2:] != (1, 1):
+            return super().forward(x)
+        return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
+
+
 def conv(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> nn.Conv2d:
     """A convolution without bias whose output has ``1 / stride`` of the sides."""
+    if kernel == stride == 1:
+        return Pointwise(in_channels, out_channels, bias=False)
     return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
