@@ -42,10 +42,11 @@ ARROWS: dict[str, set[str] | None] = {
     "optim": {"codec"},
     "muon": {"optim"},
     "data": set(),
+    "ranks": set(),
     "layers": {"accounts"},
     "codecs": {"accounts", "bitstream", "codec", "layers"},
     "modules": set(),
-    "codec_module": {"codec", "loss", "optim"},
+    "codec_module": {"codec", "loss", "optim", "ranks"},
     "rate_gap": {"accounts", "bitstream"},
     "evaluation": {"accounts", "codec", "bitstream", "metrics", "rate_gap"},
     "anchors": set(),
@@ -56,7 +57,7 @@ ARROWS: dict[str, set[str] | None] = {
     "generations": {"codec", "metrics", "evaluation", "anchors", "rate_control", "report"},
     "export": {"codec"},
     "decoder_process": {"codec", "evaluation", "export"},
-    "callbacks": {"codec", "evaluation", "rd", "bd", "published"},
+    "callbacks": {"codec", "evaluation", "rd", "bd", "published", "ranks"},
     "identity": set(),
     "sweep_state": set(),
     "sweep_point": {"sweep_state"},
@@ -65,6 +66,7 @@ ARROWS: dict[str, set[str] | None] = {
     "sweep_summary": {"evaluation", "report", "sweep_state"},
     "sweep": {"sweep_launchers", "sweep_plan", "sweep_state", "sweep_summary"},
     "experiment": ANYTHING,
+    "doctor": ANYTHING,
     "cli": {"commands", "faults"},
     "commands": ANYTHING,
     "__main__": ANYTHING,
@@ -74,7 +76,7 @@ FRAMEWORKS = {
     "hydra": {"__main__", "experiment", "export", "faults", "sweep_plan"},
     "omegaconf": {"__main__", "experiment", "export", "faults", "sweep_plan"},
     "pytorch_lightning": {"codec_module", "data", "callbacks", "experiment"},
-    "wandb": {"callbacks", "experiment"},
+    "wandb": {"callbacks", "doctor", "experiment"},
 }
 
 
