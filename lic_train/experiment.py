@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,22 @@ from rich.console import Console
 
 from lic_train.anchors import jpeg_points
 from lic_train.callbacks import checkpoints
+from lic_train.callbacks.loggers import log_results
 from lic_train.codec import Codec
 from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import ModelError, TrainingError
-from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
+from lic_train.evaluation import (
+    RDPoint,
+    evaluate,
+    file_label,
+    write_csv,
+    write_png,
+    write_summary,
+)
 from lic_train.export import check_device, load_codec, load_weights, ready_copy, save_codec
 from lic_train.modules.codec_module import CodecModule
 from lic_train.report.figures import rd_curve_figure
+from lic_train.report.headline import headline
 from lic_train.report.table import print_table, results_table
 
 
@@ -107,9 +117,9 @@ def run(cfg: DictConfig) -> Path:
                 save_images=cfg.evaluation.save_images,
                 device=cfg.evaluation.device,
             )
-            for logger in experiment.trainer.loggers:
-                logger.log_metrics(headline(points, str(cfg.name)), experiment.trainer.global_step)
-                logger.finalize("success")
+            name, step = str(cfg.name), experiment.trainer.global_step
+            numbers = headline(points, name, "rd")
+            log_results(experiment.trainer.loggers, points, name, numbers, run_dir, step)
             conclude(points, str(cfg.name), run_dir)
     except SIGTERMException:
         step = experiment.trainer.global_step
@@ -254,15 +264,9 @@ def judge(
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     rd_curve_figure(points, figures / "rd_curve.png")
+    for signal in islice(signals, save_images):  # beside the reconstructions, to compare them with
+        write_png(signal.pixels, out_dir / "originals" / f"{file_label(signal.name)}.png")
     return points
-
-
-def headline(points: list[RDPoint], name: str) -> dict[str, float]:
-    """Means over the images at the finest rate, for loggers."""
-    own = [p for p in points if p.codec == name]
-    finest = [p for p in own if p.rate == max(q.rate for q in own)]
-    keys = ("bpp", "bpp_estimated", "psnr", "ms_ssim")
-    return {f"rd/{k}": sum(getattr(p, k) for p in finest) / len(finest) for k in keys}
 
 
 def conclude(points: list[RDPoint], name: str, run_dir: Path) -> None:

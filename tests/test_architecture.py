@@ -51,7 +51,7 @@ ARROWS: dict[str, set[str] | None] = {
     "generations": {"codec", "metrics", "evaluation", "anchors", "rate_control", "report"},
     "export": {"codec"},
     "decoder_process": {"codec", "evaluation", "export"},
-    "callbacks": {"codec", "evaluation", "rd"},
+    "callbacks": {"codec", "metrics", "evaluation", "rd", "anchors", "export", "report"},
     "experiment": ANYTHING,
     "cli": {"commands", "faults"},
     "commands": ANYTHING,
