@@ -264,8 +264,8 @@ def judge(
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     rd_curve_figure(points, figures / "rd_curve.png")
-    for signal in islice(signals, save_images):  # beside the reconstructions, to compare them with
-        write_png(signal.pixels, out_dir / "originals" / f"{file_label(signal.name)}.png")
+    for picture in islice(signals, save_images):  # to compare the reconstructions with
+        write_png(picture.pixels, out_dir / "originals" / f"{file_label(picture.name)}.png")
     return points
 
 

@@ -162,5 +162,5 @@ def test_latents_are_all_there(stem: str, zoo: Zoo) -> None:
 
 @pytest.mark.parametrize("options", [{"every_n_steps": 0}, {"images": 0}, {"anchors": ["bpg"]}])
 def test_settings_that_make_no_sense(options: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="give 1 or more|unknown"):
+    with pytest.raises(ValueError, match=r"give 1 or more|unknown"):
         RDCurve(tmp_path, **{"every_n_steps": 1, "images": 1} | options)

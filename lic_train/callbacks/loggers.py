@@ -1,4 +1,4 @@
-"""What a run tells its loggers beyond numbers: pictures, its RD table and curve, its exported model.
+"""What a run tells its loggers beyond numbers: pictures, RD table, curves, its exported model.
 
 Names are the same for every run and every codec, so that one saved view compares them all:
 ``train/*`` and ``val/*`` over batches, ``live/*`` at every look, ``rd/*`` of the finished run, and

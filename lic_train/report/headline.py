@@ -1,4 +1,4 @@
-"""The few numbers of a run that a log keeps: its finest point, and what it saves against anchors."""
+"""The few numbers of a run that a log keeps: its finest point, and what that saves."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lic_train.bd import bd_rate
 from lic_train.errors import LicError
 from lic_train.evaluation import RDPoint
-from lic_train.rd import bd_rate, mean_curve, rates_saved
+from lic_train.rd import mean_curve, rates_saved
 
 
 def headline(points: Sequence[RDPoint], name: str, prefix: str) -> dict[str, float]:

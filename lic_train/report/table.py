@@ -10,8 +10,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lic_train.bd import bd_rate
 from lic_train.errors import LicError
-from lic_train.rd import Curve, Point, RateSaved, bd_rate, mean_curve, nearest, rates_saved
+from lic_train.rd import Curve, Point, RateSaved, mean_curve, nearest, rates_saved
 
 PLAIN_WIDTH = 100
 """Columns of a table that goes to a file or a pipe."""
@@ -23,7 +24,7 @@ def results_table(points: Sequence[Point], codec: str, anchor: str = "jpeg") -> 
     """Every operating point of ``codec`` by increasing rate, each with the anchor's nearest.
 
     Rates are measured from files; the caption says what is saved at equal PSNR, point by point or,
-    of many points, at the ends, and as BD-rate where ``rd.bd_rate`` gives one.
+    of many points, at the ends, and as BD-rate where ``bd.bd_rate`` gives one.
 
     Args:
         points: rows of one dataset.
