@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from lic_train.callbacks import checkpoints
 from lic_train.callbacks.loggers import log_results
 from lic_train.codec import Codec
 from lic_train.decoder_process import DecoderProcess
+from lic_train.environment import environment
 from lic_train.errors import ModelError, TrainingError
 from lic_train.evaluation import (
     RDPoint,
@@ -100,6 +102,7 @@ def run(cfg: DictConfig) -> Path:
     run_dir = Path(cfg.run_dir).resolve()
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
     experiment = build(cfg)
     try:
         if experiment.trainer.is_global_zero:

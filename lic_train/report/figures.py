@@ -121,7 +121,7 @@ def comparison_figure(
     """
     images = [np.moveaxis(np.asarray(i), 0, -1) for i in (original, decoded, jpeg_decoded)]
     height, width = images[0].shape[:2]
-    top, left, side = crop or _most_detail(images[0])
+    top, left, side = crop or most_detail(images[0])
     # Each column is `column` inches wide; the crop below is as wide as the image above it.
     column, wide = 4.2, min(side * 3 // 2, width - left)
     image_height, crop_height = column * height / width, column * side / wide
@@ -232,7 +232,7 @@ def _window(low: float, high: float) -> tuple[float, float]:
     return max(0.0, low - max(0.1 * span, 0.6 * low)), high + max(0.5 * span, 1.2 * low)
 
 
-def _most_detail(image: NDArray[Any]) -> tuple[int, int, int]:
+def most_detail(image: NDArray[Any]) -> tuple[int, int, int]:
     """The window, as high as a quarter of the smaller side, with the largest sum of gradients."""
     height, width = image.shape[:2]
     side = max(min(height, width) // 4, min(height, width, 16))
