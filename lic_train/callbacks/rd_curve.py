@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lic_train.anchors import ANCHORS, anchor_points
+from lic_train.anchors import choose
 from lic_train.callbacks.look import Findings, Look
 from lic_train.codec import Codec
 from lic_train.evaluation import RDPoint, Signal, evaluate, write_csv
+from lic_train.ladder import anchor_rows, cache_folder
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.headline import headline
 
@@ -23,8 +24,11 @@ class RDCurve(Look):
     Args:
         out_dir, every_n_steps, images: see :class:`Look`. Costs ``images * num_rates`` codings
             and decodings; the anchors cost once, at the first look.
-        anchors: names of conventional codecs on the same images.
+        anchors: names of conventional codecs on the same images; absent ones are left out.
         dataset, name, lmbda: what the rows say.
+
+    Raises:
+        DataError: there is no anchor of a name.
     """
 
     def __init__(
@@ -38,20 +42,19 @@ class RDCurve(Look):
         lmbda: float | None = None,
     ) -> None:
         super().__init__(out_dir, every_n_steps, images)
-        if unknown := set(anchors) - set(ANCHORS):
-            raise ValueError(f"anchors {sorted(unknown)} are unknown, there are {sorted(ANCHORS)}")
-        self.anchors = list(anchors)
+        self.anchors = choose(anchors)
         self.dataset, self.name, self.lmbda = dataset, name, lmbda
         self._anchor_rows: list[RDPoint] = []
 
     def look(self, codec: Codec, signals: Sequence[Signal], step: int) -> Findings:
         if not self._anchor_rows:
-            for anchor in self.anchors:
-                self._anchor_rows += anchor_points(ANCHORS[anchor], signals, self.dataset)
+            self._anchor_rows, _ = anchor_rows(
+                self.anchors, signals, self.dataset, cache=cache_folder()
+            )
         rows = evaluate(codec, signals, dataset=self.dataset, name=self.name, lmbda=self.lmbda)
         rows += self._anchor_rows
         write_csv(rows, self.path("rd_*.csv", step))
         figure = self.path("rd_*.png", step)
         title = f"{self.dataset}, {len(signals)} images, step {step}"
-        rd_curve_figure(rows, figure, self.anchors, title)
+        rd_curve_figure(rows, figure, title=title)
         return Findings(headline(rows, self.name, "live"), {"live/rd_curve": figure})

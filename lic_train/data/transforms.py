@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Protocol
 
@@ -38,6 +39,7 @@ class RandomResizedCrop:
         horizontal_flip: bool = True,
         vertical_flip: bool = False,
         transpose: bool = False,
+        colours: bool = False,
     ) -> None:
         if size < 1:
             raise DataError(f"the crop size is {size}; give at least 1 pixel")
@@ -48,11 +50,12 @@ class RandomResizedCrop:
         self.horizontal_flip = horizontal_flip
         self.vertical_flip = vertical_flip
         self.transpose = transpose
+        self.colours = colours
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (3, H, W) to uint8 (3, size, size); draws six numbers from `generator`."""
-        # Always six, so that switching a flip on leaves the squares as they were.
-        draws = torch.rand(6, generator=generator, dtype=torch.float64).tolist()
+        """uint8 (3, H, W) to uint8 (3, size, size); draws nine numbers from `generator`."""
+        # Always nine, so that switching a flip on leaves the squares as they were.
+        draws = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
         height, width = pixels.shape[-2:]
         side = self._side(min(height, width), draws[0])
         top = int(draws[1] * (height - side + 1))
@@ -68,7 +71,16 @@ class RandomResizedCrop:
             square = square.flip(-2)
         if self.transpose and draws[5] < 0.5:
             square = square.transpose(-2, -1)
-        return square
+        return self._recolour(square, draws[6:]) if self.colours else square
+
+    def _recolour(self, square: Tensor, draws: list[float]) -> Tensor:
+        """Channels in another order, brighter or darker, of another contrast."""
+        order = list(itertools.permutations(range(3)))[int(draws[0] * 6)]
+        mean = square.float().mean()
+        contrast = 0.5 * 2.5 ** draws[1]  # 0.5 ... 1.25
+        middle = mean + (draws[2] - 0.5) * 64
+        recoloured = (square[list(order)].float() - mean) * contrast + middle
+        return recoloured.round_().clamp_(0, 255).to(torch.uint8)
 
     def _side(self, short_side: int, draw: float) -> int:
         """Side of the source square in pixels, for a draw in [0, 1)."""
