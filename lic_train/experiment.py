@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -104,11 +105,15 @@ def run(cfg: DictConfig) -> Path:
     run_dir = Path(cfg.run_dir).resolve()
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    if (run_dir.parent / "sweep.json").is_file():  # W&B shows the points of a sweep as one group
+        os.environ.setdefault("WANDB_RUN_GROUP", "/".join(run_dir.parent.parts[-2:]))
     (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
     experiment = build(cfg)
     try:
         if experiment.trainer.is_global_zero:
             announce(experiment, cfg, run_dir)
+            for logger in experiment.trainer.loggers:
+                logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
         fit(experiment, run_dir / "checkpoints" / "last.ckpt")
         if experiment.trainer.is_global_zero:
             export(cfg, experiment, run_dir)

@@ -30,7 +30,7 @@ LMBDAS = (0.001, 0.004, 0.016, 0.064, 0.25)
 
 
 @cache
-def rows_of(anchor: Anchor, qualities: tuple[int, ...], side: int = 192) -> list[RDPoint]:
+def rows_of(anchor: Anchor, qualities: tuple[int, ...], side: int = 256) -> list[RDPoint]:
     from lic_train import metrics
 
     rows = []
@@ -65,7 +65,7 @@ def write_run(
     (folder / "config.yaml").write_text(json.dumps(config | {"run_dir": str(folder)}))
     (folder / "model.yaml").write_text(json.dumps({"lic_train": "0.1.0", "about": {"name": name}}))
     if pictures:
-        for signal in Signals(Samples("eval", longest_side=192)):
+        for signal in Signals(Samples("eval", longest_side=256)):
             write_png(signal.pixels, folder / "originals" / f"{signal.name}.png")
             pixels = code(WEBP, signal.pixels, 20).pixels
             write_png(pixels, folder / "reconstructions" / f"{signal.name}_r0.png")

@@ -23,7 +23,7 @@ function ticks(low, high, logarithmic) {
       for (const m of [1, 2, 5]) found.push(m * 10 ** e);
     return found.filter((v) => v >= low && v <= high);
   }
-  const raw = (high - low) / 7, power = 10 ** Math.floor(Math.log10(raw));
+  const raw = (high - low) / 9, power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
   const found = [];
   for (let v = Math.ceil(low / step) * step; v <= high + 1e-9 * step; v += step) found.push(v);
