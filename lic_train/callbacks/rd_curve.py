@@ -51,7 +51,8 @@ class RDCurve(Look):
             self._anchor_rows, _ = anchor_rows(
                 self.anchors, signals, self.dataset, cache=cache_folder()
             )
-        rows = evaluate(codec, signals, dataset=self.dataset, name=self.name, lmbda=self.lmbda)
+        lmbda = None if codec.own_lmbda else self.lmbda
+        rows = evaluate(codec, signals, dataset=self.dataset, name=self.name, lmbda=lmbda)
         rows += self._anchor_rows
         write_csv(rows, self.path("rd_*.csv", step))
         figure = self.path("rd_*.png", step)

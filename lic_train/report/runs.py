@@ -13,7 +13,7 @@ import yaml
 from lic_train.errors import DataError
 from lic_train.evaluation import RDPoint, read_csv
 
-ROWS, SWEEP = "rd_points.csv", "sweep.json"
+ROWS, SWEEP, POINT = "rd_points.csv", "sweep.json", "point.json"
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Run:
     points: list[RDPoint]
     config: dict[str, Any]
     """Flat: ``{"model.N": 64, ...}``; empty where there is none."""
-    swept: dict[str, Any] | None
-    """Of a point of a sweep, the swept settings and its own values; else None."""
+    swept: list[str] | None
+    """Of a point of a sweep, what was swept beside lambda, e.g. ``model.N=64``; else None."""
     about: dict[str, Any]
     """What the export, the anchors and the machine say of themselves."""
 
@@ -73,8 +73,9 @@ def _read(path: Path, label: str, root: str) -> Run:
         about["weights_mb"] = weights.stat().st_size / 1e6
     about |= {"environment": _mapping(path / "environment.json")}
     about |= {"anchors": _mapping(path / "anchors.json").get("anchors", [])}
-    keys = _mapping(path.parent / SWEEP).get("keys")
-    swept = None if keys is None else {key: config.get(key) for key in keys}
+    point = _mapping(path / POINT).get("label")
+    parts = None if point is None else str(point).split(",")
+    swept = None if parts is None else [p for p in parts if not p.startswith("lmbda=")]
     return Run(path, label, root, read_csv(path / ROWS), config, swept, about)
 
 

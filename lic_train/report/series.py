@@ -26,7 +26,7 @@ class Series:
     label: str
     """What its rows say in ``codec``; unique in a report."""
     conventional: bool
-    """Whether it is an anchor: nothing about it was trained."""
+    """Whether it is an anchor: it was not trained and nothing of it is estimated."""
     points: list[RDPoint]
     runs: list[Run]
     of_lmbda: dict[float | None, Run]
@@ -47,17 +47,16 @@ def collect(runs: Sequence[Run]) -> tuple[list[Series], list[str]]:
     groups: dict[str, list[tuple[Run, str]]] = {}
     anchors: dict[str, list[Run]] = {}
     for run in runs:
-        for name in dict.fromkeys(p.codec for p in run.points if p.lmbda is not None):
+        for name in dict.fromkeys(p.codec for p in run.points if p.bpp_estimated is not None):
             groups.setdefault(_key(run, name), []).append((run, name))
-        for name in dict.fromkeys(p.codec for p in run.points if p.lmbda is None):
+        for name in dict.fromkeys(p.codec for p in run.points if p.bpp_estimated is None):
             anchors.setdefault(name, []).append(run)
     labels = _labels([members[0] for members in groups.values()])
     notes: list[str] = []
     series = [
-        _series(label, name := members[0][1], [run for run, _ in members], False, notes)
+        _series(label, members[0][1], [run for run, _ in members], False, notes)
         for label, members in zip(labels, groups.values(), strict=True)
     ]
-    del name
     series += [_series(name, name, members, True, notes) for name, members in anchors.items()]
     return series, notes
 
@@ -65,7 +64,7 @@ def collect(runs: Sequence[Run]) -> tuple[list[Series], list[str]]:
 def _key(run: Run, name: str) -> str:
     """Equal for runs of one curve. Points of a sweep may differ in more, e.g. where they start."""
     if run.swept is not None:
-        mine: Any = [str(run.path.parent), {k: v for k, v in run.swept.items() if k not in ALONG}]
+        mine: Any = [str(run.path.parent), run.swept]
     elif run.config:
         mine = settings(run.config)
     else:  # an evaluation; it does not say of which run it is
@@ -82,7 +81,7 @@ def _series(
     again = 0
     for run in runs:
         for p in run.points:
-            if p.codec != name or (p.lmbda is None) != conventional:
+            if p.codec != name or (p.bpp_estimated is None) != conventional:
                 continue
             first = rows.setdefault((p.dataset, p.image, p.lmbda, p.rate), replace(p, codec=label))
             of_lmbda.setdefault(p.lmbda, run)
@@ -102,11 +101,14 @@ def _labels(members: Sequence[tuple[Run, str]]) -> list[str]:
         if not rivals:
             labels.append(name)
             continue
+        if run.swept:
+            labels.append(f"{name} {', '.join(_short(part) for part in run.swept)}")
+            continue
         mine = settings(run.config)
         theirs = [settings(other.config) for other in rivals]
         keys = [k for k in mine if any(other.get(k) != mine[k] for other in theirs)]
         short = _without_repeats(keys, [mine, *theirs])
-        text = ", ".join(f"{key.rpartition('.')[2]}={mine[key]}" for key in short[:NAMED])
+        text = ", ".join(_short(f"{key}={mine[key]}") for key in short[:NAMED])
         labels.append(f"{name} {text or run.label}")
     if len(set(labels)) < len(labels):
         labels = [f"{label} ({run.label})" for label, (run, _) in zip(labels, members, strict=True)]
@@ -119,3 +121,9 @@ def _without_repeats(keys: Sequence[str], configs: Sequence[Mapping[str, Any]]) 
     for key in sorted(keys, key=lambda k: (k.count("."), k)):
         seen.setdefault(json.dumps([c.get(key) for c in configs], default=str), key)
     return [key for key in keys if key in seen.values()]
+
+
+def _short(setting: str) -> str:
+    """``model.gmm_k=1`` as ``gmm_k=1``; nothing is written as such."""
+    key, _, value = setting.partition("=")
+    return f"{key.rpartition('.')[2]}={value if value.strip(chr(39) + chr(34)) else 'none'}"
