@@ -65,7 +65,8 @@ def build(cfg: DictConfig) -> Experiment:
         if run_dir is None:
             key = f"init_from.{part}"
             raise ModelError(f"{key} is not given: add {key}=RUN, the folder of a finished run")
-        load_weights(codec.part(str(part)), Path(str(run_dir)), str(part))
+        name = "" if part == "all" else str(part)  # what a command line cannot write
+        load_weights(codec.part(name), Path(str(run_dir)), name)
     module = instantiate(cfg.module)(
         codec,
         instantiate(cfg.loss),

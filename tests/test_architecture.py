@@ -56,6 +56,13 @@ ARROWS: dict[str, set[str] | None] = {
     "export": {"codec"},
     "decoder_process": {"codec", "evaluation", "export"},
     "callbacks": {"codec", "metrics", "evaluation", "rd", "anchors", "ladder", "export", "report"},
+    "identity": set(),
+    "sweep_state": set(),
+    "sweep_point": {"sweep_state"},
+    "sweep_launchers": {"sweep_point", "sweep_state"},
+    "sweep_plan": {"configs", "identity", "sweep_launchers", "sweep_state"},
+    "sweep_summary": {"evaluation", "report", "sweep_state"},
+    "sweep": {"sweep_launchers", "sweep_plan", "sweep_state", "sweep_summary"},
     "experiment": ANYTHING,
     "cli": {"commands", "faults"},
     "commands": ANYTHING,
@@ -63,8 +70,8 @@ ARROWS: dict[str, set[str] | None] = {
 }
 # Who may know these libraries; to everybody else a codec is a torch module and a config a call.
 FRAMEWORKS = {
-    "hydra": {"__main__", "experiment", "export", "faults"},
-    "omegaconf": {"__main__", "experiment", "export", "faults"},
+    "hydra": {"__main__", "experiment", "export", "faults", "sweep_plan"},
+    "omegaconf": {"__main__", "experiment", "export", "faults", "sweep_plan"},
     "pytorch_lightning": {"codec_module", "data", "callbacks", "experiment"},
     "wandb": {"callbacks", "experiment"},
 }

@@ -263,19 +263,3 @@ def test_a_damaged_checkpoint_is_left_alone(
         assert lines[0].startswith("lic_train: error: ") and words in lines[0]
         assert str(last) in lines[0] and "hydra.run.dir" in lines[0]
         assert hashlib.sha256(last.read_bytes()).digest() == digest
-
-
-def test_a_sweep_survives_a_bad_job_and_keeps_its_runs_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sweep = [f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=${lmbda}"]
-    with pytest.raises(SystemExit) as caught:
-        train_here(monkeypatch, "-m", *OVERRIDES, "lmbda=0.01,-1,0.02", *sweep)
-    error = capsys.readouterr().err
-    assert caught.value.code == 2 and "'lmbda=-1'" in error
-    assert error.strip().splitlines()[-1].startswith("lic_train: error: loss: lmbda is -1")
-    for lmbda in ("0.01", "0.02"):
-        (row,) = [row for row in rows(tmp_path / lmbda) if row["codec"] == "edic"]
-        assert row["lmbda"] == lmbda
-        assert len(list(tmp_path.glob(f"{lmbda}/wandb/offline-run-*/*.wandb"))) == 1
-    assert not (tmp_path / "-1" / "model.yaml").exists()
