@@ -108,7 +108,8 @@ def _densities(axis: Axes, latents: Latents, pixels: ArrayLike) -> None:
 def _scales(axis: Axes, latents: Latents, pixels: ArrayLike) -> None:
     assert latents.scales is not None
     scales = np.maximum(latents.scales, 1e-3)
-    bins = np.geomspace(1e-3, max(float(scales.max()), 64.0), 80)
+    low, high = min(float(scales.min()), LEAST_SCALE), max(float(scales.max()), 10.0)
+    bins: Any = np.geomspace(low / 2, high, 80)
     axis.hist(scales, bins=bins, color=COLOURS[1], weights=np.full(len(scales), 1 / len(scales)))
     axis.axvline(LEAST_SCALE, color=INK, linestyle=":", label=f"least scale, {LEAST_SCALE}")
     axis.set_xscale("log")

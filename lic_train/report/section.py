@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -83,6 +83,7 @@ def _section(dataset: str, series: list[Series]) -> Section:
     series = [s for s in (_finite(s, notes) for s in series) if s.points]
     leading = [s.label for s in series if not s.conventional] or [s.label for s in series]
     everything = [p for s in series for p in s.points]
+    points: list[Any]
     points, more = rd.common(everything, leading)
     notes += more
     images = {p.image for p in points}

@@ -12,8 +12,10 @@ from lic_train.report.runs import Run
 
 ALONG = ("lmbda", "loss.lmbda")
 """What changes along a curve."""
-ELSEWHERE = ("run_dir", "name", "look_every", "logger", "callbacks", "evaluation", "init_from")
-ELSEWHERE += ("sweep", "trainer.accelerator", "trainer.devices", "trainer.default_root_dir")
+ELSEWHERE = (
+    *("run_dir", "name", "look_every", "logger", "callbacks", "evaluation", "init_from", "sweep"),
+    *("trainer.accelerator", "trainer.devices", "trainer.default_root_dir"),
+)
 """Settings, or groups of them, that no result depends on."""
 NAMED = 3
 """Settings in a name; of more, the first."""
