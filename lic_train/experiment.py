@@ -113,8 +113,9 @@ def run(cfg: DictConfig) -> Path:
     try:
         if experiment.trainer.is_global_zero:
             announce(experiment, cfg, run_dir)
+            settings: Any = OmegaConf.to_container(cfg, resolve=True)
             for logger in experiment.trainer.loggers:
-                logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+                logger.log_hyperparams(settings)
         fit(experiment, run_dir / "checkpoints" / "last.ckpt")
         if experiment.trainer.is_global_zero:
             export(cfg, experiment, run_dir)

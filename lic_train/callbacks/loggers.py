@@ -66,7 +66,7 @@ def _tell_wandb(run: Any, points: Sequence[RDPoint], name: str, run_dir: Path) -
     """The rows as a table, the curves as a plot, the operating points over bpp, the artifact."""
     import wandb  # a second that only its users should wait for
 
-    columns = [field.name for field in fields(RDPoint)]
+    columns: list[Any] = [field.name for field in fields(RDPoint)]
     table = wandb.Table(columns=columns, data=[list(astuple(point)) for point in points])
     curves = [mean_curve(points, codec) for codec in dict.fromkeys(p.codec for p in points)]
     plot = wandb.plot.line_series(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lic_train.environment import environment
 from lic_train.errors import DataError
@@ -106,9 +106,23 @@ def bd_rows(section: Section) -> list[BDRow]:
     rows = []
     for (codec, anchor), c in section.comparisons.items():
         low, high = c.interval or (None, None)
-        numbers: Any = [c.bd_rate, c.by_method.get("akima"), c.by_method.get("cubic")]
-        numbers += [c.mean, low, high, c.bd_psnr]
-        rows.append(BDRow(section.dataset, codec, anchor, c.images, *numbers, c.overlap, c.refusal))
+        rows.append(
+            BDRow(
+                dataset=section.dataset,
+                codec=codec,
+                anchor=anchor,
+                images=c.images,
+                bd_rate=c.bd_rate,
+                akima=c.by_method.get("akima"),
+                cubic=c.by_method.get("cubic"),
+                mean_over_images=c.mean,
+                low=low,
+                high=high,
+                bd_psnr=c.bd_psnr,
+                overlap=c.overlap,
+                refusal=c.refusal,
+            )
+        )
     return rows
 
 
@@ -137,8 +151,8 @@ def _environment(runs: Sequence[Run]) -> str:
     machines: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for run in runs:
         if known := run.about["environment"]:
-            rows = tuple((str(key), str(value)) for key, value in known.items())
-            machines.setdefault(rows, []).append(run.label)
+            machine = tuple((str(key), str(value)) for key, value in known.items())
+            machines.setdefault(machine, []).append(run.label)
     machines.setdefault(tuple(environment().items()), []).append("this report")
     columns = [dict(rows) for rows in machines]
     names = [
