@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
@@ -290,7 +291,9 @@ def judge(
     figures.mkdir(parents=True, exist_ok=True)
     rd_curve_figure(points, figures / "rd_curve.png")
     for picture in islice(signals, save_images):  # to compare the reconstructions with
-        write_png(picture.pixels, out_dir / "originals" / f"{file_label(picture.name)}.png")
+        for where in np.ndindex(*picture.pixels.shape[:-3]):  # once, (), of a single image
+            named = "_".join([file_label(picture.name), *(f"{i:03d}" for i in where)])
+            write_png(picture.pixels[where], out_dir / "originals" / f"{named}.png")
     return points
 
 

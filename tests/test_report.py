@@ -156,6 +156,18 @@ def test_runs_that_differ_in_more_than_lambda_are_curves_of_their_own(tmp_path: 
     assert f"hull of {tmp_path.name}" in text and "model.gmm_k" in text and made.runs == 8
 
 
+def test_published_curves_are_drawn_and_never_compared(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "a", WEBP, (10, 25, 45, 70))
+    for run in (tmp_path / "a").iterdir():
+        rows = read_csv(run / "rd_points.csv")
+        write_csv([replace(p, dataset="kodak") for p in rows], run / "rd_points.csv")
+    write_report([tmp_path], tmp_path / "r.html", "x")
+    (chart,) = charts((tmp_path / "r.html").read_text())
+    published = [s for s in chart["series"] if s["label"].endswith("(published)")]
+    assert len(published) > 10 and all(s["hidden"] and not s["trained"] for s in published)
+    assert "published" not in (tmp_path / "r_files" / "bd_rate.csv").read_text()
+
+
 # --- bad input
 
 

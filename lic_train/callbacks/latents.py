@@ -12,7 +12,7 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lic_train.callbacks.look import Findings, Look
+from lic_train.callbacks.look import Findings, Look, one_image
 from lic_train.codec import Codec, Reconstruction
 from lic_train.evaluation import Signal
 from lic_train.report.latents import Density, Latents, latents_figure
@@ -39,14 +39,16 @@ class LatentFigures(Look):
             suffix = f"_{number}" if number else ""
             figure = self.path(f"latents_*{suffix}.png", step)
             x = signal.pixels[None].float() / 255
-            latents_figure(inspect(codec, x), signal.pixels, figure, f"{signal.name}, step {step}")
+            title = f"{signal.name}, step {step}"
+            latents_figure(inspect(codec, x), one_image(signal.pixels), figure, title)
             pictures[f"live/latents{suffix}"] = figure
         return Findings(pictures=pictures)
 
 
 @torch.no_grad()
 def inspect(codec: Codec, x: Tensor) -> Latents:
-    """What one image, ``(1, 3, H, W)`` in [0, 1], tells of a codec in eval mode."""
+    """What one image ``(1, 3, H, W)`` or clip ``(1, T, 3, H, W)`` in [0, 1] tells of a codec in
+    eval mode. Of a clip, bits are those of all its frames."""
     with recorded_scales(codec) as scales:
         parts = codec(x)
     channels: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, WeightAveraging
 from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor
 
 from lic_train.callbacks.loggers import log_pictures
 from lic_train.codec import Codec
@@ -37,8 +38,8 @@ class Look(Callback):
     averaged weights, which are those that will be exported. Random generators are left as they
     were. Rank 0 looks. Where it is the only one, training waits for it; where there are others, it
     looks in a thread, since they would wait for it at the next batch: a look that is due before
-    the last one is over is then left out, and said to be. What cannot be coded yet (a
-    ``LicError``) is said too and stops nothing.
+    the last one is over is then left out, and said to be. What goes wrong in a look is said, and
+    stops nothing.
 
     Args:
         out_dir: where its files go, named by their step.
@@ -108,8 +109,9 @@ class Look(Callback):
     def _publish(self, trainer: pl.Trainer, step: int, work: Callable[[], Findings]) -> None:
         try:
             found = work()
-        except LicError as error:
-            self._say(step, str(error))
+        except Exception as error:  # whatever it is: days of training are worth more than a look
+            name = "" if isinstance(error, LicError) else f"{type(error).__name__}: "
+            self._say(step, f"{name}{error}")
             return
         for logger in trainer.loggers:
             if found.numbers:
@@ -118,6 +120,11 @@ class Look(Callback):
 
     def _say(self, step: int, reason: str) -> None:
         print(f"lic_train: no {type(self).__name__} of step {step}: {reason}", file=sys.stderr)
+
+
+def one_image(pixels: Tensor) -> Tensor:
+    """``(3, H, W)`` of an image, or of a clip its last frame, to which errors have added up."""
+    return pixels.reshape(-1, *pixels.shape[-3:])[-1]
 
 
 def _judged(trainer: pl.Trainer, module: Any) -> Codec:

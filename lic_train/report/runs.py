@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,16 @@ class Run:
     """What the export, the anchors and the machine say of themselves."""
 
     def picture(self, kind: str, image: str, rate: int | None = None) -> Path | None:
-        """A PNG that the run kept, ``originals`` or ``reconstructions``; None if it did not."""
+        """A PNG that the run kept, ``originals`` or ``reconstructions``; None if it did not.
+
+        Of a clip its last frame.
+        """
         label = image.replace("/", "_")
         path = self.path / kind / f"{label}{'' if rate is None else f'_r{rate}'}.png"
-        return path if path.is_file() else None
+        if path.is_file():
+            return path
+        frames = sorted(path.parent.glob(f"{escape(path.stem)}_[0-9][0-9][0-9].png"))
+        return frames[-1] if frames else None
 
 
 def find_runs(directories: Sequence[Path]) -> list[Run]:
