@@ -9,6 +9,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+from lic_train.bd import METRICS
 from lic_train.rd import Curve
 from lic_train.report.crops import Crop
 from lic_train.report.figures import COLOURS, GREY
@@ -26,11 +27,6 @@ COLUMNS = (
     "encode_s",
     "decode_s",
 )
-METRICS = {
-    "psnr": "PSNR",
-    "ms_ssim_mean_of_db": "MS-SSIM, mean of dB",
-    "ms_ssim_db_of_mean": "MS-SSIM, dB of mean",
-}
 
 
 def page(
