@@ -22,7 +22,9 @@ from lic_train import __version__, metrics
 from lic_train.anchors import Anchor, code
 from lic_train.errors import DataError
 from lic_train.evaluation import RDPoint, Signal, write_whole
+from lic_train.headerless import payload_bytes
 
+_GREY = torch.full((3, 16, 16), 128, dtype=torch.uint8)
 MEASURED = ("bytes", "psnr", "ms_ssim", "encode_s", "decode_s")
 
 
@@ -64,9 +66,8 @@ def anchor_rows(
     missing = {anchor.name: why for anchor in anchors if (why := anchor.absent())}
     rows: dict[str, list[RDPoint]] = {a.name: [] for a in anchors if a.name not in missing}
     known = {anchor.name: anchor for anchor in anchors}
-    grey = torch.full((3, 16, 16), 128, dtype=torch.uint8)
     for name in rows:
-        code(known[name], grey, known[name].qualities[0])  # loads the library, untimed
+        code(known[name], _GREY, known[name].qualities[0])  # loads the library, untimed
     empty = True
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         for signal in signals:  # one at a time in memory
@@ -91,11 +92,28 @@ def anchor_rows(
 def write_record(anchors: Sequence[Anchor], missing: dict[str, str], path: Path) -> None:
     """Write how the numbers of ``anchors`` were made, and why some have none, as JSON."""
     record = {
-        "anchors": [anchor.describe() for anchor in anchors if anchor.name not in missing],
+        "anchors": [
+            {**anchor.describe(), "header_bytes": _header_bytes(anchor)}
+            for anchor in anchors
+            if anchor.name not in missing
+        ],
         "absent": missing,
         "lic_train": __version__,
     }
     write_whole(path, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _header_bytes(anchor: Anchor) -> int | None:
+    """Bytes of a small file that are not coded pixels, ``None`` where they cannot be told.
+
+    They are counted like all others, and at low rates they are no trifle: a HEIF container is
+    longer than the whole header of BPG, which holds the same stream.
+    """
+    data = code(anchor, _GREY, anchor.qualities[0]).data
+    try:
+        return len(data) - payload_bytes(data)
+    except DataError:
+        return None
 
 
 class _Kept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import runpy
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ SHRUNK_EDIC = [
 ]
 """The same as overrides of a command."""
 STEPS = 200
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 PHOTOS = (0, 1, 4)  # astronaut, coffee, barbara
 
 # One thread: networks as small as these only lose by more, and two xdist workers share the cores.
@@ -132,6 +134,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     os.environ["LIC_CACHE"] = str(shared / "cache")
+
+
+@pytest.fixture(scope="session")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small set of the true layout for each ``conf/data``, by its name."""
+    folder = tmp_path_factory.mktemp("sets")
+    runpy.run_path(str(SCRIPTS / "fake_datasets.py"))["write"](folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

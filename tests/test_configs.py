@@ -26,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 CONF = Path(config_dir())
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
 EXPERIMENTS = [file.removeprefix("experiment/") for file in FILES if file.startswith("experiment/")]
+VIDEO_MODEL = "dvc"
 GROUPS = {key for entry in OmegaConf.load(CONF / "train.yaml").defaults if entry != "_self_"
           for key in entry}  # fmt: skip
 
@@ -67,6 +68,11 @@ def small(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
+def is_of_clips(path: Path) -> bool:
+    """Whether a config gives clips, which image codecs do not take."""
+    return "frames:" in path.read_text()
+
+
 def built(cfg: DictConfig) -> Experiment:
     experiment = build(cfg)
     assert isinstance(experiment.module.codec, Codec)
@@ -80,10 +86,24 @@ def test_the_groups_of_the_defaults_list_are_all_there_is() -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_yaml_trains(file: str, tmp_path: Path, photos: Path) -> None:
+def test_every_yaml_trains(file: str, tmp_path: Path, photos: Path, trees: Path) -> None:
     group, stem = file.split("/")
-    cfg = small(config({"debug": "fast", group: stem}, tmp_path, photos))
+    choices = {"debug": "fast", group: stem}
+    if is_of_clips(CONF / f"{file}.yaml"):
+        choices = {"data": "vimeo_septuplets", **choices}
+        if (CONF / "model" / f"{VIDEO_MODEL}.yaml").is_file():
+            choices["model"] = VIDEO_MODEL
+    root = trees / choices["data"] if "data" in choices else photos
+    cfg = small(config(choices, tmp_path, root))
+    if group == "eval_data" and "eval_root" in cfg.data:
+        cfg.data.eval_root = str(trees / stem)
     experiment = built(cfg)
+    if "data" in group:
+        assert len(experiment.data.signals()) == 1
+        assert next(iter(experiment.data.signals())).pixels.shape[-3] == 3
+    if is_of_clips(CONF / f"{file}.yaml") and "model" not in choices:
+        assert next(iter(experiment.data.train_dataloader())).x.shape == (2, 7, 3, 64, 64)
+        return
     before = copy.deepcopy(experiment.module.codec.state_dict())
     last = tmp_path / "checkpoints" / "last.ckpt"
     try:

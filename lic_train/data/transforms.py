@@ -14,7 +14,12 @@ from lic_train.errors import DataError
 
 
 class Crop(Protocol):
-    """What the data module calls: uint8 (3, H, W) and a generator to uint8 (3, s, s)."""
+    """What the data module calls: uint8 (..., H, W) and a generator to uint8 (..., s, s).
+
+    size: the side s in pixels; an image whose short side is below it is upscaled.
+    """
+
+    size: int
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor: ...
 
@@ -25,7 +30,7 @@ class RandomResizedCrop:
     The square's side is drawn log-uniformly from `size` to `size / min_scale` pixels, at most the
     image's short side, and antialiased down to `size` (bicubic, on 8-bit samples). `min_scale=1` is
     a plain crop: its samples are those of the image. An image whose short side is below `size` is
-    upscaled: its largest squares are resized to `size`.
+    upscaled: its largest squares are resized to `size`. All frames of a clip are cropped alike.
 
     size: pixels, at least 1. min_scale: in (0, 1]. horizontal_flip, vertical_flip, transpose: flip
     left and right, top and bottom, or the diagonal, each with probability one half; all three give
@@ -53,18 +58,18 @@ class RandomResizedCrop:
         self.colours = colours
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (3, H, W) to uint8 (3, size, size); draws nine numbers from `generator`."""
+        """uint8 (..., 3, H, W) to uint8 (..., 3, size, size); draws nine numbers."""
         # Always nine, so that switching a flip on leaves the squares as they were.
         draws = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
         height, width = pixels.shape[-2:]
         side = self._side(min(height, width), draws[0])
         top = int(draws[1] * (height - side + 1))
         left = int(draws[2] * (width - side + 1))
-        square = pixels[:, top : top + side, left : left + side]
+        square = pixels[..., top : top + side, left : left + side]
         if side != self.size:
-            square = interpolate(
-                square[None], size=(self.size, self.size), mode="bicubic", antialias=True
-            )[0]
+            images = square.flatten(0, -4) if square.ndim > 3 else square[None]
+            images = interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
+            square = images.reshape(*square.shape[:-2], self.size, self.size)
         if self.horizontal_flip and draws[3] < 0.5:
             square = square.flip(-1)
         if self.vertical_flip and draws[4] < 0.5:
@@ -79,7 +84,8 @@ class RandomResizedCrop:
         order = list(itertools.permutations(range(3)))[int(draws[0] * 6)]
         contrast, shift = 0.5 * 2.5 ** draws[1], 64 * (draws[2] - 0.5)
         mean = square.float().mean()
-        recoloured = (square[list(order)].float() - mean) * contrast + (mean + shift)
+        reordered = square[..., list(order), :, :].float()
+        recoloured = (reordered - mean) * contrast + (mean + shift)
         return recoloured.round_().clamp_(0, 255).to(torch.uint8)
 
     def _side(self, short_side: int, draw: float) -> int:
