@@ -53,7 +53,7 @@ ARROWS: dict[str, set[str] | None] = {
     "headerless": set(),
     "rate_control": {"codec", "bitstream", "metrics"},
     "environment": set(),
-    "report": {"rd", "bd", "published", "evaluation", "environment"},
+    "report": {"rd", "bd", "published", "evaluation", "rate_gap", "environment"},
     "generations": {"codec", "metrics", "evaluation", "anchors", "rate_control", "report"},
     "export": {"codec"},
     "decoder_process": {"codec", "evaluation", "export"},

@@ -22,6 +22,8 @@ from lic_train.data.datamodule import Signals
 from lic_train.data.sources import Samples
 from lic_train.errors import LicError
 from lic_train.evaluation import RDPoint, read_csv, write_csv, write_png
+from lic_train.rate_gap import RateGap
+from lic_train.report.gaps import read_gaps
 from lic_train.report.runs import find_runs
 from lic_train.report.series import collect
 from lic_train.report.write import write_report
@@ -62,6 +64,11 @@ def write_run(
     write_csv([*mine, *anchors], folder / "rd_points.csv")
     model = {"N": 64} | settings
     config = {"name": name, "lmbda": lmbda, "loss": {"lmbda": lmbda}, "model": model}
+    gaps = [
+        RateGap("samples", p.image, name, 0, lmbda, p.bytes, 8 * p.bytes - 80, 64, 8, 8, 2, -2)
+        for p in mine
+    ]
+    write_csv(gaps, folder / "rate_gap.csv", RateGap)
     (folder / "config.yaml").write_text(json.dumps(config | {"run_dir": str(folder)}))
     (folder / "model.yaml").write_text(json.dumps({"lic_train": "0.1.0", "about": {"name": name}}))
     if pictures:
@@ -123,8 +130,13 @@ def test_every_figure_can_be_computed_again_from_the_csv_files(report: Path) -> 
             assert again.interval and float(row["low"]) == pytest.approx(again.interval[0])
             assert f"[{again.interval[0]:+.1f}, {again.interval[1]:+.1f}]" in text
     assert any(r["bd_rate"] for r in rows)
+    gaps = [g for g in read_gaps(files / "rate_gap.csv") if g.lmbda == 0.004]
+    wave = [g for g in gaps if g.codec == "wave <b>"]
+    share = 100 * sum(g.header for g in wave) / sum(g.estimated for g in wave)
+    assert len(wave) == 3 and f"<td>{share:+.3f}</td>" in text
     assert {p.name for p in files.iterdir()} == {
         "bd_rate.csv",
+        "rate_gap.csv",
         "rd_points.csv",
         "rd_curve_samples.png",
         "rd_curve_samples.svg",

@@ -13,6 +13,7 @@ from lic_train.bd import METRICS
 from lic_train.rd import Curve
 from lic_train.report.crops import Crop
 from lic_train.report.figures import COLOURS, GREY
+from lic_train.report.gaps import gaps_of, gaps_table
 from lic_train.report.section import Section, point_names
 from lic_train.report.tables import bd_matrix, hull_table, per_image, points_table, saved_table
 
@@ -103,6 +104,12 @@ def _section(section: Section, crops: Mapping[str, Sequence[Crop]]) -> str:
             "likelihoods. Seconds compare only where one machine measured them, one after the "
             "other.",
             points_table(section),
+        ),
+        _part(
+            "Rate gap by cause, % of the estimate",
+            "Bits of the file's header, of what the codec adds for checking, of the coder's end, of "
+            "symbols within its tables and outside them.",
+            gaps_table(section, gaps_of(section)),
         ),
         _part("Images", "BD-rate of single images, %.", per_image(section)),
         *(_crops(image, own, section) for image, own in crops.items()),

@@ -13,8 +13,10 @@ from typing import NamedTuple
 from lic_train.environment import environment
 from lic_train.errors import DataError
 from lic_train.evaluation import write_csv, write_whole
+from lic_train.rate_gap import RateGap
 from lic_train.report.crops import crops
 from lic_train.report.figures import rd_curve_figure
+from lic_train.report.gaps import gaps_of
 from lic_train.report.html import page
 from lic_train.report.runs import Run, find_runs
 from lic_train.report.section import Section, sections
@@ -94,6 +96,8 @@ def write_report(directories: Sequence[Path], out: Path, title: str) -> Written:
 def _write_files(made: Sequence[Section], folder: Path) -> None:
     write_csv([p for section in made for p in section.points], folder / "rd_points.csv")
     write_csv([row for section in made for row in bd_rows(section)], folder / "bd_rate.csv", BDRow)
+    if gaps := [gap for section in made for gap in gaps_of(section)]:
+        write_csv(gaps, folder / "rate_gap.csv", RateGap)
     for section in made:
         anchors = [s.label for s in section.anchors]
         for kind in ("png", "svg"):
