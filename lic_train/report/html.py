@@ -107,8 +107,8 @@ def _section(section: Section, crops: Mapping[str, Sequence[Crop]]) -> str:
         ),
         _part(
             "Rate gap by cause, % of the estimate",
-            "Bits of the file's header, of what the codec adds for checking, of the coder's end, of "
-            "symbols within its tables and outside them.",
+            "Bits of the file's header, of what the codec adds for checking, of the coder's end, "
+            "of symbols within its tables and outside them.",
             gaps_table(section, gaps_of(section)),
         ),
         _part("Images", "BD-rate of single images, %.", per_image(section)),
