@@ -322,6 +322,7 @@ def test_the_chart_can_be_read_hovered_and_switched(
     sizes = page.eval_on_selector_all("img", "all => all.map(i => i.naturalWidth)")
     assert len(sizes) == 15 and min(sizes) > 100
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert page.locator("details").count() == 0  # nothing is published of these images
     page.screenshot(path=tmp_path / "page.png", full_page=True)
     assert Image.open(tmp_path / "page.png").width == 1280
     assert faults == []

@@ -47,7 +47,8 @@ class Chart {
   }
   value(name) { const c = this.box.querySelector(`[name=${name}]`); return c.type === "checkbox" ? c.checked : c.value; }
   legend() {
-    const legend = this.box.querySelector(".legend");
+    const legend = this.box.querySelector(".legend"), rest = document.createElement("details");
+    rest.innerHTML = `<summary>${this.hidden.size} published curves</summary>`;
     for (const series of this.data.series) {
       const button = document.createElement("button");
       const sample = node("svg", { viewBox: "0 0 26 10" }, button);
@@ -59,8 +60,9 @@ class Chart {
       button.addEventListener("click", () => { this.toggle(series.label); });
       button.addEventListener("dblclick", () => { this.only(series.label); });
       series.button = button;
-      legend.append(button);
+      (series.hidden ? rest : legend).append(button);
     }
+    if (this.hidden.size) legend.append(rest);
     this.press();
   }
   press() { for (const s of this.data.series) s.button.setAttribute("aria-pressed", !this.hidden.has(s.label)); }
