@@ -143,7 +143,7 @@ def evaluate(
         streams = (out_dir or Path(scratch)) / "bitstreams"
         streams.mkdir(parents=True, exist_ok=True)
         for signal in signals:
-            label = _file_label(signal.name)
+            label = file_label(signal.name)
             if label in seen:
                 raise DataError(f"two images of {dataset} are called {signal.name}: rename one")
             x = signal.pixels[None].to(device).float() / 255
@@ -306,7 +306,7 @@ def _means(group: Sequence[RDPoint]) -> dict[str, Any]:
     }
 
 
-def _file_label(name: str) -> str:
+def file_label(name: str) -> str:
     """A name may hold the folder below the dataset's: keep the file in one folder all the same."""
     return name.replace("/", "_").replace(os.sep, "_")
 

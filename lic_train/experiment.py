@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra import compose as hydra_compose
@@ -25,18 +28,28 @@ from rich.console import Console
 
 from lic_train.anchors import JPEG, choose
 from lic_train.callbacks import checkpoints
+from lic_train.callbacks.loggers import log_results
 from lic_train.callbacks.stopping import Stopped, requeue
 from lic_train.codec import Codec
 from lic_train.configs import config_dir
 from lic_train.decoder_process import DecoderProcess
+from lic_train.environment import environment
 from lic_train.errors import ModelError, TrainingError
-from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
+from lic_train.evaluation import (
+    RDPoint,
+    evaluate,
+    file_label,
+    write_csv,
+    write_png,
+    write_summary,
+)
 from lic_train.export import check_device, load_codec, load_weights, ready_copy, save_codec
 from lic_train.ladder import anchor_rows, cache_folder, write_record
 from lic_train.modules.codec_module import CodecModule
 from lic_train.ranks import Leaving, rank_and_world_size, shared_work
 from lic_train.rate_gap import RateGap, describe
 from lic_train.report.figures import rd_curve_figure
+from lic_train.report.headline import headline
 from lic_train.report.table import print_table, results_table
 
 
@@ -146,6 +159,8 @@ def run(cfg: DictConfig) -> Path:
     choose(cfg.evaluation.anchors)
     run_dir = Path(cfg.run_dir).resolve()
     run_dir.mkdir(parents=True, exist_ok=True)
+    if (run_dir.parent / "sweep.json").is_file():  # W&B shows the points of a sweep as one group
+        os.environ.setdefault("WANDB_RUN_GROUP", "/".join(run_dir.parent.parts[-2:]))
     experiment = build(cfg)
     trainer = experiment.trainer
     start = newest_checkpoint(run_dir / "checkpoints" / checkpoints.LAST, experiment.module)
@@ -153,6 +168,10 @@ def run(cfg: DictConfig) -> Path:
         if trainer.is_global_zero:
             (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
             announce(experiment, cfg, run_dir)
+            (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+            settings: Any = OmegaConf.to_container(cfg, resolve=True)
+            for logger in trainer.loggers:
+                logger.log_hyperparams(settings)
         train(experiment, start)
         if trainer.is_global_zero:
             export(cfg, experiment, run_dir)
@@ -169,9 +188,9 @@ def run(cfg: DictConfig) -> Path:
             anchors=cfg.evaluation.anchors,
         )
         if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.log_metrics(headline(points, str(cfg.name)), trainer.global_step)
-                logger.finalize("success")
+            name, step = str(cfg.name), trainer.global_step
+            numbers = headline(points, name, "rd")
+            log_results(trainer.loggers, points, name, numbers, run_dir, step)
             conclude(points, str(cfg.name), run_dir)
     except Stopped as stop:
         again = f"the same command with hydra.run.dir={run_dir} goes on"
@@ -344,15 +363,11 @@ def judge(
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     rd_curve_figure(points, figures / "rd_curve.png")
+    for picture in islice(signals, save_images):  # to compare the reconstructions with
+        for where in np.ndindex(*picture.pixels.shape[:-3]):  # once, (), of a single image
+            named = "_".join([file_label(picture.name), *(f"{i:03d}" for i in where)])
+            write_png(picture.pixels[where], out_dir / "originals" / f"{named}.png")
     return points
-
-
-def headline(points: list[RDPoint], name: str) -> dict[str, float]:
-    """Means over the images at the finest rate, for loggers."""
-    own = [p for p in points if p.codec == name]
-    finest = [p for p in own if p.rate == max(q.rate for q in own)]
-    keys = ("bpp", "bpp_estimated", "psnr", "ms_ssim")
-    return {f"rd/{k}": sum(getattr(p, k) for p in finest) / len(finest) for k in keys}
 
 
 def conclude(points: list[RDPoint], name: str, run_dir: Path) -> None:

@@ -18,8 +18,9 @@ IGNORED = (
     "logger",
     "sweep",
     "init_from",  # a path: whoever compares puts the identity of the weights in its place
-    "callbacks.progress",
-    "callbacks.checkpoint",
+    "look_every",
+    *(f"callbacks.{key}" for key in ("progress", "checkpoint")),
+    *(f"callbacks.{key}" for key in ("rd_curve", "reconstructions", "latents")),  # only look
     "evaluation.device",
     "evaluation.save_images",
     *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),
