@@ -46,7 +46,7 @@ def shrink(node: Any) -> None:
     if isinstance(node, DictConfig):
         for key in node:
             if key in SHRUNK:
-                node[key] = SHRUNK[key]
+                node[key] = node[key] and SHRUNK[key]  # what is left out stays out
             else:
                 shrink(node[key])
 
