@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -27,7 +27,7 @@ SHRUNK = {
     **{"N": 8, "M": 16, "enhancement_channels": 4, "enhancement_blocks": 1},
     **{"levels": 4, "depth": 2, "num_rates": 3, "finest": 4},
     **{"features": 8, "blocks": 1, "layers": 2, "growth": 4, "hidden": 16},
-    **{"width": 32, "iterations": 3},
+    **{"width": 32, "iterations": 3, "gop": 2},
 }
 """What a test gives to whichever of these arguments a model has."""
 SHRUNK_EDIC = [
@@ -35,6 +35,7 @@ SHRUNK_EDIC = [
 ]
 """The same as overrides of a command."""
 STEPS = 200
+FRAMES = 3  # of a clip: with a gop of 2 a predicted frame, and a group after the first
 PHOTOS = (0, 1, 4)  # astronaut, coffee, barbara
 
 # One thread: networks as small as these only lose by more, and two xdist workers share the cores.
@@ -49,6 +50,16 @@ def shrink(node: Any) -> None:
                 node[key] = node[key] and SHRUNK[key]  # what is left out stays out
             else:
                 shrink(node[key])
+
+
+def signal_dims(model: DictConfig) -> int:
+    """Dimensions of the signals of the codec that a config names."""
+    return int(get_class(model._target_).signal_dims)
+
+
+def panned(x: Tensor, frames: int) -> Tensor:
+    """Images ``(N, C, H, W)`` as clips ``(N, frames, C, H, W)`` that move by whole pixels."""
+    return torch.stack([x.roll((t, -2 * t), (-2, -1)) for t in range(frames)], dim=1)
 
 
 class Zoo:
@@ -79,14 +90,21 @@ class Zoo:
         assert pixels.shape[-2:] == (height, width)
         return pixels
 
-    def batch(self, crop: int = 64) -> Tensor:
-        """A random crop of each photograph, ``(3, 3, crop, crop)``, from torch's generator."""
+    def signal(self, stem: str, height: int = 512, width: int = 512, index: int = 0) -> Tensor:
+        """A photograph as the model's contract wants its signals: of clips, one that pans."""
+        x, dims = self.photo(height, width, index), signal_dims(self.config(stem))
+        return x if dims == x.ndim else panned(x, FRAMES)
+
+    def batch(self, crop: int = 64, dims: int = 4) -> Tensor:
+        """A random crop of each photograph, ``(3, 3, crop, crop)``, from torch's generator; with 5
+        ``dims`` two frames of each, ``(3, 2, 3, crop, crop)``."""
         crops = []
         for index in PHOTOS:
             pixels = self._photos.pixels(index)
             top, left = (int(torch.randint(side - crop + 1, ())) for side in pixels.shape[1:])
             crops.append(pixels[:, top : top + crop, left : left + crop])
-        return torch.stack(crops).float() / 255
+        x = torch.stack(crops).float() / 255
+        return x if dims == x.ndim else panned(x, 2)
 
     def train(self, codec: Codec, steps: int = STEPS) -> Codec:
         """Real training, seconds: latents that are not zero, under densities that fit them."""
@@ -98,7 +116,7 @@ class Zoo:
             for group in optimizer.param_groups:
                 group["lr"] = 5e-3 * min(1, 2 - 2 * step / steps)
             optimizer.zero_grad()
-            (loss(codec(self.batch())).loss + codec.aux_loss()).backward()
+            (loss(codec(self.batch(dims=codec.signal_dims))).loss + codec.aux_loss()).backward()
             torch.nn.utils.clip_grad_norm_(sets.net, 0.3)
             optimizer.step()
         optimizer.zero_grad()

@@ -153,7 +153,6 @@ class DVC(Codec):
 
     # --- clips -------------------------------------------------------------------------------
     def forward(self, x: Tensor) -> list[Reconstruction]:
-        self.accept(x)
         if self.training or len(x) == 1:
             return self._reconstructions(x)
         clips = [self._reconstructions(clip) for clip in x.split(1)]  # as they are coded
