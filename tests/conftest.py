@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import runpy
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ SHRUNK_EDIC = [
 """The same as overrides of a command."""
 STEPS = 200
 FRAMES = 2  # of a clip: one intra, one predicted
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 PHOTOS = (0, 1, 4)  # astronaut, coffee, barbara
 
 # One thread: networks as small as these only lose by more, and two xdist workers share the cores.
@@ -143,6 +145,14 @@ class Zoo:
     def ready_own(self, stem: str) -> Codec:
         """As :meth:`ready`, but the caller's own copy."""
         return copy.deepcopy(self.ready(stem))
+
+
+@pytest.fixture(scope="session")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small set of the true layout for each ``conf/data``, by its name."""
+    folder = tmp_path_factory.mktemp("sets")
+    runpy.run_path(str(SCRIPTS / "fake_datasets.py"))["write"](folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

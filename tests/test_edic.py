@@ -187,6 +187,21 @@ def test_weights_sum_to_1_per_element(gmm_k: int, monkeypatch: pytest.MonkeyPatc
         assert weights.std() > 0.1
 
 
+@pytest.mark.parametrize("scale", [0.05, 0.2, 1.0])
+def test_an_outlier_still_teaches_its_density(scale: float) -> None:
+    """Descent widens the scale and moves the mean towards it, though the mixture is 0 there."""
+    codec = small(gmm_k=2).train()
+    y = torch.full((1, M, 1, 1), 30.0)
+    scales = torch.full((1, 2 * M, 1, 1), scale, requires_grad=True)
+    means = torch.zeros(1, 2 * M, 1, 1, requires_grad=True)
+    likelihood, _ = codec._likelihood(y, scales, means, torch.zeros_like(means))
+    assert (likelihood < 1e-6).all()
+    likelihood.log2().neg().sum().backward()
+    assert scales.grad is not None and means.grad is not None
+    for gradient in (scales.grad, means.grad):  # of one component or both
+        assert (gradient.unflatten(1, (2, M)).sum(1) < -0.01).all()
+
+
 def test_likelihoods_of_all_integers_sum_to_1() -> None:
     codec = small(gmm_k=2).eval()
     scales, means, logits = (p[:1, :, :1, :1].expand(401, -1, -1, -1) for p in parameters(2))

@@ -1,4 +1,4 @@
-"""Two image sources and a crop become training batches, validation crops and whole test images."""
+"""Two sources and a crop become training batches, validation crops and whole test signals."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from lic_train.errors import DataError
 
 
 class Batch(NamedTuple):
-    """x: float32 (N, 3, s, s) or, in validation, (1, 3, H, W), in [0, 1]; names: one per image."""
+    """x: float32 (N, 3, s, s) or, in validation, (1, 3, H, W), in [0, 1]; names: one per image.
+
+    Of clips x is (N, T, 3, s, s).
+    """
 
     x: Tensor
     names: list[str]
 
 
 class Signal(NamedTuple):
-    """A whole evaluation image: pixels uint8 (3, H, W)."""
+    """A whole evaluation image, pixels uint8 (3, H, W), or clip, uint8 (T, 3, H, W)."""
 
     name: str
     pixels: Tensor
@@ -66,7 +69,7 @@ class CentreCrops(Dataset[Draw]):
 
 
 class ImageDataModule(LightningDataModule):
-    """Training crops and evaluation images of photographs.
+    """Training crops and evaluation images of photographs, or of clips, which have a frame axis.
 
     train, eval: the two sets of images; keeping them disjoint is their business.
     crop: makes every training sample; its generator is seeded by (seed, draw number).
@@ -75,7 +78,7 @@ class ImageDataModule(LightningDataModule):
     num_workers: loader processes for training; each keeps its own decoded images. Evaluation images
         are decoded in the main process, where validation and `signals` share them.
     eval_crop: validation batches are single images cut to this many pixels a side at most.
-    name, root, eval_root, crop_size, longest_side: not used here. They are settings of
+    name, root, eval_root, crop_size, longest_side, frames: not used here. They are settings of
         conf/data/*.yaml: what tables call the evaluation images, and what the train, eval and crop
         nodes refer to, so that `data.root=FOLDER` suffices.
 
@@ -98,6 +101,7 @@ class ImageDataModule(LightningDataModule):
         eval_root: str | Path | None = None,
         crop_size: int | None = None,
         longest_side: int | None = None,
+        frames: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_crop < 1:

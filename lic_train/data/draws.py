@@ -21,7 +21,7 @@ ORDER, CROP = 0, 1  # separate families of random numbers under one seed
 
 
 class Draw(NamedTuple):
-    """One training sample: pixels uint8 (3, s, s) and the name of its image."""
+    """One training sample: pixels uint8 (3, s, s), of a clip (T, 3, s, s), and its image's name."""
 
     pixels: Tensor
     name: str

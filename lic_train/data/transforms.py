@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Protocol
 
@@ -13,7 +14,12 @@ from lic_train.errors import DataError
 
 
 class Crop(Protocol):
-    """What the data module calls: uint8 (3, H, W) and a generator to uint8 (3, s, s)."""
+    """What the data module calls: uint8 (..., H, W) and a generator to uint8 (..., s, s).
+
+    size: the side s in pixels; an image whose short side is below it is upscaled.
+    """
+
+    size: int
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor: ...
 
@@ -24,7 +30,7 @@ class RandomResizedCrop:
     The square's side is drawn log-uniformly from `size` to `size / min_scale` pixels, at most the
     image's short side, and antialiased down to `size` (bicubic, on 8-bit samples). `min_scale=1` is
     a plain crop: its samples are those of the image. An image whose short side is below `size` is
-    upscaled: its largest squares are resized to `size`.
+    upscaled: its largest squares are resized to `size`. All frames of a clip are cropped alike.
 
     size: pixels, at least 1. min_scale: in (0, 1]. horizontal_flip, vertical_flip, transpose: flip
     left and right, top and bottom, or the diagonal, each with probability one half; all three give
@@ -38,6 +44,7 @@ class RandomResizedCrop:
         horizontal_flip: bool = True,
         vertical_flip: bool = False,
         transpose: bool = False,
+        colours: bool = False,
     ) -> None:
         if size < 1:
             raise DataError(f"the crop size is {size}; give at least 1 pixel")
@@ -48,27 +55,37 @@ class RandomResizedCrop:
         self.horizontal_flip = horizontal_flip
         self.vertical_flip = vertical_flip
         self.transpose = transpose
+        self.colours = colours
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (3, H, W) to uint8 (3, size, size); draws six numbers from `generator`."""
-        # Always six, so that switching a flip on leaves the squares as they were.
-        draws = torch.rand(6, generator=generator, dtype=torch.float64).tolist()
+        """uint8 (..., 3, H, W) to uint8 (..., 3, size, size); draws nine numbers."""
+        # Always nine, so that switching a flip on leaves the squares as they were.
+        draws = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
         height, width = pixels.shape[-2:]
         side = self._side(min(height, width), draws[0])
         top = int(draws[1] * (height - side + 1))
         left = int(draws[2] * (width - side + 1))
-        square = pixels[:, top : top + side, left : left + side]
+        square = pixels[..., top : top + side, left : left + side]
         if side != self.size:
-            square = interpolate(
-                square[None], size=(self.size, self.size), mode="bicubic", antialias=True
-            )[0]
+            images = square.flatten(0, -4) if square.ndim > 3 else square[None]
+            images = interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
+            square = images.reshape(*square.shape[:-2], self.size, self.size)
         if self.horizontal_flip and draws[3] < 0.5:
             square = square.flip(-1)
         if self.vertical_flip and draws[4] < 0.5:
             square = square.flip(-2)
         if self.transpose and draws[5] < 0.5:
             square = square.transpose(-2, -1)
-        return square
+        return self._recolour(square, draws[6:]) if self.colours else square
+
+    def _recolour(self, square: Tensor, draws: list[float]) -> Tensor:
+        """Channels in another order, brighter or darker, of another contrast."""
+        order = list(itertools.permutations(range(3)))[int(draws[0] * 6)]
+        mean = square.float().mean()
+        contrast = 0.5 * 2.5 ** draws[1]  # 0.5 ... 1.25
+        middle = mean + (draws[2] - 0.5) * 64
+        recoloured = (square[..., list(order), :, :].float() - mean) * contrast + middle
+        return recoloured.round_().clamp_(0, 255).to(torch.uint8)
 
     def _side(self, short_side: int, draw: float) -> int:
         """Side of the source square in pixels, for a draw in [0, 1)."""

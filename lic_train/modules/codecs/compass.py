@@ -14,6 +14,7 @@ from lic_train.bitstream import read_varints, varint
 from lic_train.codec import Codec, Reconstruction, Shape
 from lic_train.errors import BitstreamError, ModelError
 from lic_train.modules.codecs.transform import TransformCodec, joined
+from lic_train.modules.layers.exact import exactly
 from lic_train.modules.layers.liff import LIFF
 
 Size = tuple[int, int]
@@ -107,7 +108,7 @@ class Compass(Codec):
                 (own,) = self.base(target)
                 x_hat = own.x_hat.float()
             else:
-                prediction = self.predictor(x_hat, size).float()
+                prediction = self._predict(x_hat, size)
                 (own,) = self.residual(target - prediction)
                 x_hat = prediction + own.x_hat.float()
                 name, weight = f"prediction{k}", self.prediction_weight
@@ -115,6 +116,11 @@ class Compass(Codec):
             weight = self.layer_weight if k else self.base_weight
             layers.append(Reconstruction(x_hat, target, own.likelihoods, f"layer{k}", weight))
         return layers + predictions if self.prediction_weight > 0 else layers
+
+    def _predict(self, x_hat: Tensor, size: Size) -> Tensor:
+        if self.training:
+            return self.predictor(x_hat, size).float()
+        return exactly(self.predictor, x_hat, size=size).float()
 
     # --- the file ----------------------------------------------------------------------------
     def chunks_at(self, rate: int) -> int:
@@ -131,7 +137,7 @@ class Compass(Codec):
                 own = self.base.encode(target, 0)
                 x_hat = self.base.decode(own, target.shape, 0)
             else:
-                prediction = self.predictor(x_hat, size)
+                prediction = self._predict(x_hat, size)
                 own = self.residual.encode(target - prediction, 0)
                 x_hat = prediction + self.residual.decode(own, target.shape, 0)
             chunks += [_size_bytes(size) + own[0], *own[1:]]
@@ -150,7 +156,7 @@ class Compass(Codec):
             if k == 0:
                 x_hat = self.base.decode(own, layer, 0)
             else:
-                x_hat = self.predictor(x_hat, size) + self.residual.decode(own, layer, 0)
+                x_hat = self._predict(x_hat, size) + self.residual.decode(own, layer, 0)
         return x_hat
 
 

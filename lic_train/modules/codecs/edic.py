@@ -16,7 +16,6 @@ from lic_train.modules.layers.attention import ChannelAttention
 from lic_train.modules.layers.enhancement import Enhancement
 from lic_train.modules.layers.exact import exactly
 from lic_train.modules.layers.mixture import (
-    MIN_SCALE,
     REACH,
     Mixture,
     decode_mixture,
@@ -24,7 +23,6 @@ from lic_train.modules.layers.mixture import (
     escape_likelihood,
     fixed_point,
 )
-from lic_train.modules.layers.outliers import reach
 from lic_train.modules.layers.padding import crop_to
 from lic_train.modules.layers.symbols import seal, unseal, verify
 
@@ -120,14 +118,13 @@ class EDIC(HyperpriorCodec):
         model: Any = self.gaussian_conditional
         scales, means = scales.float(), means.float()
         y_hat = model.quantize(y, "noise" if self.training else "dequantize")
-        if self.training:
-            scales = reach(scales, (y_hat.repeat(1, self.gmm_k, 1, 1) - means).abs())
         likelihood = model._likelihood(y_hat, scales, means, weights)
-        if not self.training:  # the coder has an escape where the mixture has underflown
-            reaches = (REACH * scales.clamp(min=MIN_SCALE)).unflatten(1, (self.gmm_k, -1))
-            away = (y_hat[:, None] - means.unflatten(1, (self.gmm_k, -1))).abs() - reaches
-            beyond = away.amin(dim=1).clamp(min=0)
-            likelihood = torch.maximum(likelihood, escape_likelihood(beyond))
+        # The coder has an escape where the mixture has underflown; its likelihood has a gradient
+        # there too, which the mixture's has not.
+        reaches = (REACH * model.lower_bound_scale(scales)).unflatten(1, (self.gmm_k, -1))
+        away = (y_hat[:, None] - means.unflatten(1, (self.gmm_k, -1))).abs() - reaches
+        beyond = away.amin(dim=1).clamp(min=0)
+        likelihood = torch.maximum(likelihood, escape_likelihood(beyond))
         return model.likelihood_lower_bound(likelihood), y_hat
 
     def encode_latents(self, y: Tensor) -> list[bytes]:

@@ -47,7 +47,9 @@ class MeanScaleOdd(MeanScale):
         return self.g_a(x)
 
     def synthesise(self, y_hat: Tensor, height: int, width: int) -> Tensor:
-        return self.g_s(y_hat, (height, width))
+        if self.training:
+            return self.g_s(y_hat, (height, width))
+        return exactly(self.g_s, y_hat, size=(height, width)).float()
 
     def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
         scales, means = self.h_s(z_hat, y_tilde.shape[-2:]).chunk(2, dim=1)

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 GAIN = 3.0
 """Of a cell's weights at the start: makes up for what sigmoid and tanh take."""
+REMEMBER = 1.0
+"""Added to what opens the forget gate, so that a cell begins by keeping what it has: with nothing
+added half of it is gone at every step, and the first bits with it after a few."""
 State = tuple[Tensor, Tensor]
 """(h, c), each ``(N, channels, H, W)``: what the cell said last, and what it remembers."""
 
@@ -20,7 +23,7 @@ State = tuple[Tensor, Tensor]
 class ConvLSTM(nn.Module):
     """::
 
-        f, i, o = sigmoid(W x + U h);  g = tanh(W x + U h)
+        f, i, o = sigmoid(W x + U h);  g = tanh(W x + U h);  to f's argument 1 is added
         c <- f c + i g;  h <- o tanh(c)
 
     W is a convolution that may stride, U one that keeps the size; no peepholes, no biases. With
@@ -59,7 +62,7 @@ class ConvLSTM(nn.Module):
         c = torch.sigmoid(i) * torch.tanh(g)
         c = c.to(torch.promote_types(c.dtype, torch.float32))  # a sum of many steps: not in bf16
         if state is not None:
-            c = c + torch.sigmoid(f) * state[1]
+            c = c + torch.sigmoid(f + REMEMBER) * state[1]
         h = torch.sigmoid(o) * torch.tanh(c)
         return h, (h, c)
 
