@@ -196,7 +196,7 @@ def write_png(pixels: Tensor, path: Path) -> None:
 
     buffer = io.BytesIO()
     Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(buffer, format="PNG")
-    _write(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 def write_csv(points: Sequence[Any], path: Path, row: Any = RDPoint) -> None:
@@ -209,7 +209,7 @@ def write_csv(points: Sequence[Any], path: Path, row: Any = RDPoint) -> None:
     for point in points:
         values = [getattr(point, c) for c in columns]
         writer.writerow(["" if v is None or v != v else v for v in values])
-    _write(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode())
 
 
 def read_csv(path: Path) -> list[RDPoint]:
@@ -265,7 +265,7 @@ def summary(points: Sequence[RDPoint]) -> dict[str, Any]:
 
 def write_summary(points: Sequence[RDPoint], path: Path) -> None:
     """Write ``summary(points)`` as JSON, atomically."""
-    _write(path, (json.dumps(summary(points), indent=2, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(summary(points), indent=2, allow_nan=False) + "\n").encode())
 
 
 def _means(group: Sequence[RDPoint]) -> dict[str, Any]:
@@ -296,7 +296,7 @@ def _file_label(name: str) -> str:
     return name.replace("/", "_").replace(os.sep, "_")
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write all or nothing: a reader, or a run that is killed, never meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

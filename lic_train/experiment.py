@@ -17,13 +17,14 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
-from lic_train.anchors import jpeg_points
+from lic_train.anchors import JPEG, choose
 from lic_train.callbacks import checkpoints
 from lic_train.codec import Codec
 from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import ModelError, TrainingError
 from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
 from lic_train.export import check_device, load_codec, load_weights, ready_copy, save_codec
+from lic_train.ladder import anchor_rows, cache_folder, write_record
 from lic_train.modules.codec_module import CodecModule
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.table import print_table, results_table
@@ -87,6 +88,7 @@ def run(cfg: DictConfig) -> Path:
     A run directory that holds ``checkpoints/last.ckpt`` is gone on with.
     """
     check_device(cfg.evaluation.device)
+    choose(cfg.evaluation.anchors)
     run_dir = Path(cfg.run_dir).resolve()
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
@@ -106,6 +108,7 @@ def run(cfg: DictConfig) -> Path:
                 lmbda=float(cfg.lmbda),
                 save_images=cfg.evaluation.save_images,
                 device=cfg.evaluation.device,
+                anchors=cfg.evaluation.anchors,
             )
             for logger in experiment.trainer.loggers:
                 logger.log_metrics(headline(points, str(cfg.name)), experiment.trainer.global_step)
@@ -225,13 +228,15 @@ def judge(
     save_images: int = 3,
     device: str = "cpu",
     overrides: Sequence[str] = (),
+    anchors: Sequence[str] = (JPEG.name,),
 ) -> list[RDPoint]:
-    """Code ``signals`` with an exported model, decode the files in another process, add JPEG, and
-    write ``rd_points.csv``, ``rd_summary.json``, ``figures/rd_curve.png``, bitstreams and
-    reconstructions into ``out_dir``. ``overrides`` are the encoder's alone: a stream tells its
-    decoder all it must know."""
+    """Code ``signals`` with an exported model, decode the files in another process, add the
+    anchors, and write ``rd_points.csv``, ``rd_summary.json``, ``anchors.json``,
+    ``figures/rd_curve.png``, bitstreams and reconstructions into ``out_dir``. ``overrides`` are the
+    encoder's alone: a stream tells its decoder all it must know."""
     console = Console(stderr=True)
     codec = load_codec(model_dir, device, overrides)
+    chosen = [anchor.of_group(codec.random_access) for anchor in choose(anchors)]
     with (
         console.status(f"coding {len(signals)} images of {dataset} to files"),
         DecoderProcess(model_dir, device) as decoder,
@@ -247,8 +252,12 @@ def judge(
             device=device,
             save_images=save_images,
         )
-    with console.status("coding them as JPEG"):
-        points += jpeg_points(signals, dataset)
+    with console.status(f"coding them as {', '.join(anchor.title for anchor in chosen)}"):
+        rows, missing = anchor_rows(chosen, signals, dataset, cache=cache_folder())
+    points += rows
+    for why in missing.values():
+        print(f"lic_train: {why}", file=sys.stderr)
+    write_record(chosen, missing, out_dir / "anchors.json")
     write_csv(points, out_dir / "rd_points.csv")
     write_summary(points, out_dir / "rd_summary.json")
     figures = out_dir / "figures"

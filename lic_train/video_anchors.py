@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lic_train.anchors import Coded
+from lic_train.coded import Coded
 from lic_train.errors import DataError
 
 PIXELS = "yuv420p"
@@ -35,7 +35,7 @@ class VideoAnchor:
         format: FFmpeg's name of the elementary stream.
         preset: how hard it tries.
         tune: ``""`` for none.
-        settings: of the encoder, from the frames of a group of pictures and the quality.
+        rate_control: settings of the encoder, from the frames of a group of pictures and the quality.
         qualities: the ladder, coarse to fine.
         gop: frames from one intra frame to the next.
     """
@@ -46,7 +46,7 @@ class VideoAnchor:
     format: str
     preset: str
     tune: str
-    settings: Callable[[int, int], dict[str, str]]
+    rate_control: Callable[[int, int], dict[str, str]]
     qualities: tuple[int, ...] = CRF
     gop: int = 12
 
@@ -60,18 +60,18 @@ class VideoAnchor:
             return f"{self.title} is absent: this PyAV was built without {self.encoder}"
         return ""
 
-    def of_group(self, gop: int) -> VideoAnchor:
-        """The same with another group of pictures."""
-        return replace(self, gop=gop)
+    def of_group(self, pictures: int) -> VideoAnchor:
+        """The same for signals of which every so many pictures one is coded alone."""
+        return replace(self, gop=pictures)
 
-    def options(self, quality: int) -> dict[str, str]:
+    def settings(self, quality: int) -> dict[str, str]:
         """FFmpeg's options, one thread: the file must not depend on the number of cores."""
-        own = {"preset": self.preset, "threads": "1", **self.settings(self.gop, quality)}
+        own = {"preset": self.preset, "threads": "1", **self.rate_control(self.gop, quality)}
         return own | ({"tune": self.tune} if self.tune else {})
 
     def command(self, quality: int) -> str:
         """What gives the same file by hand."""
-        options = " ".join(f"-{k} {v}" for k, v in self.options(quality).items())
+        options = " ".join(f"-{k} {v}" for k, v in self.settings(quality).items())
         source = "-f rawvideo -pix_fmt rgb24 -s WIDTHxHEIGHT -r 25 -i FRAMES"
         coding = f"-c:v {self.encoder} -pix_fmt {PIXELS} {options}"
         return f"ffmpeg {source} {coding} -f {self.format} FILE"
@@ -94,7 +94,7 @@ class VideoAnchor:
         """Encode and decode one clip.
 
         Args:
-            pixels: ``(T, 3, H, W)``, ``uint8``.
+            pixels: ``(T, 3, H, W)``, ``uint8``, or one frame.
             quality: crf.
 
         Raises:
@@ -103,13 +103,13 @@ class VideoAnchor:
         import av
 
         height, width = pixels.shape[-2:]
-        frames = pixels.permute(0, 2, 3, 1).contiguous().numpy()
+        frames = pixels.reshape(-1, 3, height, width).permute(0, 2, 3, 1).contiguous().numpy()
         file = io.BytesIO()
         start = time.perf_counter()
         try:
             with av.open(file, "w", format=self.format) as container:
                 stream: Any = container.add_stream(
-                    self.encoder, rate=25, options=self.options(quality)
+                    self.encoder, rate=25, options=self.settings(quality)
                 )
                 stream.width, stream.height, stream.pix_fmt = width, height, PIXELS
                 for frame in frames:
@@ -127,7 +127,7 @@ class VideoAnchor:
         if len(decoded) != len(frames):
             raise DataError(f"{self.title} gave {len(decoded)} of {len(frames)} frames back")
         tensor = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
-        return Coded(data, tensor, middle - start, decode_s)
+        return Coded(data, tensor.reshape(pixels.shape), middle - start, decode_s)
 
 
 def _x264(gop: int, crf: int) -> dict[str, str]:
