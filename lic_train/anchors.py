@@ -74,7 +74,7 @@ class Anchor:
         }
 
     def of_group(self, pictures: int) -> Anchor:
-        """The same for signals of which every so many pictures one is coded alone: of images, all."""
+        """The same for signals of which every so many pictures one is coded alone."""
         return self
 
     def code(self, pixels: Tensor, quality: int) -> Coded:

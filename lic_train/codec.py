@@ -108,7 +108,7 @@ class Codec(nn.Module, ABC):
                 them where the codec has ``real_rates``.
 
         Raises:
-            ModelError: ``update`` was not called, there is no such rate, or ``x`` is no such signal.
+            ModelError: ``update`` was not called, no such rate, or no such signal.
         """
         fingerprint, last = self._ready(), self.num_rates - 1
         self.accept(x)

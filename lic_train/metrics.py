@@ -106,7 +106,7 @@ def ms_ssim_db(value: float) -> float:
 
 
 def bpp(num_bytes: int, width: int, height: int, images: int = 1) -> float:
-    """Bits per pixel of a file of ``num_bytes`` for ``images`` of ``width x height`` true pixels."""
+    """Bits per pixel of a file of ``num_bytes`` for ``images`` of ``width x height`` true ones."""
     return 8 * num_bytes / (width * height * images)
 
 

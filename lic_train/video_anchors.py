@@ -1,4 +1,4 @@
-"""Conventional video codecs on the same clips, the same group of pictures, through FFmpeg's library.
+"""Conventional video codecs on the same clips, in the same groups of pictures, through FFmpeg.
 
 A file here is the elementary stream, without a container. Frames go in and come out as RGB, by way
 of YCbCr 4:2:0 as every such codec wants it; what that costs is part of the measured PSNR.
@@ -35,7 +35,7 @@ class VideoAnchor:
         format: FFmpeg's name of the elementary stream.
         preset: how hard it tries.
         tune: ``""`` for none.
-        rate_control: settings of the encoder, from the frames of a group of pictures and the quality.
+        rate_control: settings of the encoder, from the frames of a group and the quality.
         qualities: the ladder, coarse to fine.
         gop: frames from one intra frame to the next.
     """

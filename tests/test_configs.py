@@ -75,7 +75,7 @@ def photographs_for_clips(cfg: DictConfig, root: Path) -> bool:
 
 def is_of_clips(file: str) -> bool:
     """Whether a config gives clips, which image codecs do not take, or its codec takes them."""
-    group, stem = file.split("/")
+    group = file.split("/")[0]
     if group in ("data", "eval_data"):
         return "frames:" in (CONF / f"{file}.yaml").read_text()
     return group == "model" and signal_dims(OmegaConf.load(CONF / f"{file}.yaml")) == 5

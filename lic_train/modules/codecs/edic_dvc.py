@@ -16,7 +16,8 @@ class EnhancedDVC(DVC):
     ::
 
         v -> motion_codec (attention, mixture) -> v_hat -> warp -> compensation -> prediction
-        x_t - prediction -> residual (attention, mixture) -> + prediction -> [enhancement] -> x_hat_t
+        x_t - prediction -> residual (attention, mixture)
+                         -> + prediction -> [enhancement] -> x_hat_t
 
     The codecs are parts, chosen by ``model/residual`` and ``model/motion_codec``; this class adds
     the enhancement of each predicted frame, once, before the next one refers to it. Which of the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ def _refine(features: int) -> nn.Sequential:
     """One level: 3 + 3 + 2 channels to what is added to the motion."""
     widths = (8, features, 2 * features, features, max(1, features // 2), 2)
     layers: list[nn.Module] = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in pairwise(widths):
         layers += [nn.Conv2d(before, after, 7, padding=3), nn.ReLU(inplace=True)]
     last: Any = layers[-2]
     nn.init.zeros_(last.weight)
