@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from lic_train import chain
 from lic_train.configs import config_dir
 from lic_train.faults import one_line
 
@@ -42,7 +43,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     with one_line("lic_train", TRACES):
-        train()
+        if chain.asked(sys.argv[1:]):
+            chain.run(sys.argv[1:])
+        else:
+            train()
 
 
 if __name__ == "__main__":

@@ -276,5 +276,6 @@ def headline(points: list[RDPoint], name: str) -> dict[str, float]:
 
 def conclude(points: list[RDPoint], name: str, run_dir: Path) -> None:
     """The last lines a command prints: the table, then where everything is."""
-    print_table(results_table(points, name))
+    anchors = [codec for codec in dict.fromkeys(p.codec for p in points) if codec != name]
+    print_table(results_table(points, name, anchors))
     print(run_dir)

@@ -57,6 +57,7 @@ ARROWS: dict[str, set[str] | None] = {
     "export": {"codec"},
     "decoder_process": {"codec", "evaluation", "export"},
     "callbacks": {"codec", "evaluation", "rd", "bd", "published"},
+    "chain": {"configs"},
     "experiment": ANYTHING,
     "cli": {"commands", "faults"},
     "commands": ANYTHING,
@@ -64,7 +65,7 @@ ARROWS: dict[str, set[str] | None] = {
 }
 # Who may know these libraries; to everybody else a codec is a torch module and a config a call.
 FRAMEWORKS = {
-    "hydra": {"__main__", "experiment", "export", "faults"},
+    "hydra": {"__main__", "chain", "experiment", "export", "faults"},
     "omegaconf": {"__main__", "experiment", "export", "faults"},
     "pytorch_lightning": {"codec_module", "data", "callbacks", "experiment"},
     "wandb": {"callbacks", "experiment"},

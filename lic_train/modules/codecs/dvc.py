@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable
 from dataclasses import replace
-from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lic_train.bitstream import Bitstream, read_varints, varint
+from lic_train.bitstream import Bitstream
 from lic_train.codec import Codec, Reconstruction, Shape
 from lic_train.errors import BitstreamError, ModelError
+from lic_train.modules.codecs.frames import (
+    INTRA,
+    LEVELS,
+    PREDICTED,
+    Code,
+    Decode,
+    Encode,
+    Estimate,
+)
 from lic_train.modules.codecs.transform import TransformCodec, joined
 from lic_train.modules.layers.exact import exactly, snap
 from lic_train.modules.layers.warp import warp
-
-Code = Callable[[str, Tensor | None], Tensor]
-"""What becomes of a signal (None when decoding) in the codec of that name: the decoded signal."""
-INTRA, PREDICTED = b"I", b"P"
-LEVELS = 255
-CHECK_BYTES = 2
 
 
 class Steps(NamedTuple):
@@ -164,7 +164,7 @@ class DVC(Codec):
         share, reference = 1 / x.shape[1], None
         for t, target in enumerate(x.unbind(1)):
             reference = None if t % self.random_access == 0 else reference
-            code = _Estimate(self)
+            code = Estimate(self)
             warped, prediction, x_hat = self.frame(target, reference, code)
             weight = share * (self.intra_weight if reference is None else 1)
             frames.append(Reconstruction(x_hat, target, code.likelihoods, f"frame{t:02d}", weight))
@@ -187,10 +187,9 @@ class DVC(Codec):
         x_hat = x[:, 0]
         for t, target in enumerate(x.unbind(1)):
             kind = PREDICTED if t % self.random_access else INTRA
-            code = _Encode(self)
+            code = Encode(self)
             x_hat = self.frame(target, x_hat if kind == PREDICTED else None, code).x_hat
-            lengths = b"".join(varint(len(c)) for c in code.chunks[:-1])
-            chunks.append(b"".join((kind, lengths, *code.chunks, _check(x_hat))))
+            chunks.append(code.chunk(kind, x_hat))
         return chunks
 
     def decode(self, chunks: list[bytes], shape: Shape, rate: int) -> Tensor:
@@ -201,13 +200,9 @@ class DVC(Codec):
             kind = chunk[:1]
             if kind not in (INTRA, PREDICTED) or (kind == PREDICTED and not frames):
                 raise BitstreamError("a frame of the stream is of no known kind: it is malformed")
-            code = _Decode(self, chunk, (1, *shape[2:]))
+            code = Decode(self, self.coders(kind), chunk, (1, *shape[2:]))
             frames.append(self.frame(None, frames[-1] if kind == PREDICTED else None, code).x_hat)
-            if _check(frames[-1]) != chunk[-CHECK_BYTES:]:
-                raise BitstreamError(
-                    f"frame {len(frames) - 1} is not the one that was coded: the stream is damaged "
-                    "or this machine computes other frames than the encoder's"
-                )
+            code.verify(frames[-1])
         return torch.stack(frames, dim=1)
 
     def coders(self, kind: bytes) -> list[TransformCodec]:
@@ -239,58 +234,3 @@ class DVC(Codec):
 
 def _term(step: Tensor, target: Tensor, name: str, weight: float) -> Reconstruction:
     return Reconstruction(step.float(), target, {}, name, weight)
-
-
-class _Estimate:
-    """``code`` of ``forward``: keeps the likelihoods."""
-
-    def __init__(self, codec: DVC) -> None:
-        self.codec = codec
-        self.likelihoods: dict[str, Tensor] = {}
-
-    def __call__(self, part: str, signal: Tensor | None) -> Tensor:
-        (own,) = self.codec.part(part)(signal)
-        self.likelihoods |= {f"{part}_{name}": p for name, p in own.likelihoods.items()}
-        return own.x_hat
-
-
-class _Encode:
-    """``code`` of ``encode``: keeps the chunks, and goes on with what they decode to."""
-
-    def __init__(self, codec: DVC) -> None:
-        self.codec = codec
-        self.chunks: list[bytes] = []
-
-    def __call__(self, part: str, signal: Tensor | None) -> Tensor:
-        assert signal is not None
-        coder: Any = self.codec.part(part)
-        own = coder.encode(signal, 0)
-        self.chunks += own
-        return coder.decode(own, tuple(signal.shape), 0)
-
-
-class _Decode:
-    """``code`` of ``decode``: takes the chunks of a frame one after the other."""
-
-    def __init__(self, codec: DVC, chunk: bytes, shape: Shape) -> None:
-        self.codec, self.shape = codec, shape
-        count = sum(coder.num_chunks for coder in codec.coders(chunk[:1]))
-        lengths, start = read_varints(chunk, 1, max(count - 1, 0))
-        last = len(chunk) - CHECK_BYTES - start - sum(lengths)
-        if last < 0 or (not count and last):
-            raise BitstreamError("a frame of the stream is shorter than its parts: it is malformed")
-        ends = list(accumulate((*lengths, last), initial=start))
-        self.parts = [chunk[a:b] for a, b in pairwise(ends)]
-
-    def __call__(self, part: str, signal: Tensor | None) -> Tensor:
-        coder: Any = self.codec.part(part)
-        own, self.parts = self.parts[: coder.num_chunks], self.parts[coder.num_chunks :]
-        return coder.decode(own, (1, coder.channels, *self.shape[2:]), 0)
-
-
-def _check(x_hat: Tensor) -> bytes:
-    """Of a frame's size and 8-bit pixels."""
-    pixels = (x_hat * LEVELS).round().to(torch.uint8).cpu()
-    head = b"".join(varint(side) for side in pixels.shape[-2:])
-    check = zlib.crc32(pixels.contiguous().numpy().tobytes(), zlib.crc32(head))
-    return check.to_bytes(4, "little")[:CHECK_BYTES]
