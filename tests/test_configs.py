@@ -51,7 +51,7 @@ def config(choices: dict[str, str], run_dir: Path, photos: Path) -> DictConfig:
     with open_dict(cfg):
         del cfg["hydra"]
     cfg.trainer.accelerator, cfg.trainer.devices = "cpu", 1
-    if "root" in cfg.data and cfg.data.root is None and not photographs_for_clips(cfg, photos):
+    if "root" in cfg.data and cfg.data.root is None and not has_samples(cfg, photos):
         cfg.data.root = str(photos)
     if None in cfg.init_from.values():  # required, and there is no earlier run here
         cfg.init_from = {}
@@ -68,9 +68,9 @@ def small(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
-def photographs_for_clips(cfg: DictConfig, root: Path) -> bool:
-    """Clips without a folder are those of the samples."""
-    return "frames" in cfg.data and root.name.startswith("photos")
+def has_samples(cfg: DictConfig, root: Path) -> bool:
+    """Whether there are photographs for data that are video files, whose samples do without."""
+    return cfg.data.train._target_.endswith("clips.clips") and root.name.startswith("photos")
 
 
 def is_of_clips(file: str) -> bool:
@@ -79,6 +79,12 @@ def is_of_clips(file: str) -> bool:
     if group in ("data", "eval_data"):
         return "frames:" in (CONF / f"{file}.yaml").read_text()
     return group == "model" and signal_dims(OmegaConf.load(CONF / f"{file}.yaml")) == 5
+
+
+def root_for(file: str, photos: Path, trees: Path) -> Path:
+    """A folder for the data that an experiment names, where it wants one."""
+    septuplets = "data: vimeo_septuplets" in (CONF / f"{file}.yaml").read_text()
+    return trees / "vimeo_septuplets" if septuplets else photos
 
 
 def built(cfg: DictConfig) -> Experiment:
@@ -99,7 +105,7 @@ def test_every_yaml_trains(file: str, tmp_path: Path, photos: Path, trees: Path)
     choices = {"debug": "fast", group: stem}
     if is_of_clips(file):
         choices = {"data": "vimeo_septuplets", "model": CLIP_MODEL, **choices}
-    root = trees / choices["data"] if "data" in choices else photos
+    root = trees / choices["data"] if "data" in choices else root_for(file, photos, trees)
     cfg = small(config(choices, tmp_path, root))
     if group == "eval_data" and "eval_root" in cfg.data:
         cfg.data.eval_root = str(trees / stem)
@@ -124,8 +130,10 @@ def test_every_yaml_trains(file: str, tmp_path: Path, photos: Path, trees: Path)
 
 
 @pytest.mark.parametrize("stem", EXPERIMENTS)
-def test_every_experiment_exists_at_its_true_size(stem: str, tmp_path: Path, photos: Path) -> None:
-    cfg = config({"experiment": stem}, tmp_path, photos)
+def test_every_experiment_exists_at_its_true_size(
+    stem: str, tmp_path: Path, photos: Path, trees: Path
+) -> None:
+    cfg = config({"experiment": stem}, tmp_path, root_for(f"experiment/{stem}", photos, trees))
     experiment = built(cfg)
     assert experiment.trainer.max_steps == cfg.trainer.max_steps > 2
     experiment.module.configure_optimizers()
