@@ -105,7 +105,7 @@ def run(cfg: DictConfig) -> Path:
                 out_dir=run_dir,
                 dataset=dataset_name(cfg),
                 name=str(cfg.name),
-                lmbda=float(cfg.lmbda),
+                lmbda=lmbda_of(cfg, experiment),
                 save_images=cfg.evaluation.save_images,
                 device=cfg.evaluation.device,
                 anchors=cfg.evaluation.anchors,
@@ -187,13 +187,19 @@ def announce(experiment: Experiment, cfg: DictConfig, run_dir: Path) -> None:
     parameters = sum(p.numel() for p in codec.parameters()) / 1e6
     data, trainer = experiment.data, experiment.trainer
     print(f"codec  {cfg.name}: {type(codec).__name__}, {parameters:.2f} M parameters", end="")
-    print(f", lmbda {cfg.lmbda:g}, {cfg.loss.get('metric', '')}")
+    lmbda = "" if codec.own_lmbda else f" lmbda {cfg.lmbda:g},"
+    print(f",{lmbda} {cfg.loss.get('metric', '')}")
     print(f"data   {len(data.train_source)} images to train on, {len(data.signals())} to evaluate")
     print(
         f"train  {trainer.max_steps} batches of {data.batch_size}, {trainer.precision} on "
         f"{trainer.num_devices} x {trainer.accelerator.name()}, into {run_dir}",
         flush=True,
     )
+
+
+def lmbda_of(cfg: DictConfig, experiment: Experiment) -> float | None:
+    """What tables say of the run's trade-off; None where the codec does not heed it."""
+    return None if experiment.module.codec.own_lmbda else float(cfg.lmbda)
 
 
 def dataset_name(cfg: DictConfig) -> str:
@@ -211,7 +217,7 @@ def export(cfg: DictConfig, experiment: Experiment, run_dir: Path) -> Codec:
         codec,
         experiment.model_config,
         name=str(cfg.name),
-        lmbda=float(cfg.lmbda),
+        lmbda=lmbda_of(cfg, experiment),
         metric=str(cfg.loss.get("metric", "")),
         steps=experiment.trainer.global_step,
     )

@@ -42,19 +42,19 @@ def run(options: argparse.Namespace) -> None:
     codec = load_codec(options.model, options.device, options.set)
     x = pixels[None].to(torch.device(options.device)).float() / 255
     codec.accept(x)
-    start = clock(options.device)
+    start, reached = clock(options.device), ""
     if options.target_bpp is None and options.target_psnr is None:
         stream = codec.compress(x, options.rate)
     else:
-        targets = {"target_bpp": options.target_bpp, "target_psnr": options.target_psnr}
-        stream = meet(codec, x, **targets)
+        met = meet(codec, x, target_bpp=options.target_bpp, target_psnr=options.target_psnr)
+        stream, reached = met.stream, f", rate {met.rate:.4g}, {met.psnr:.2f} dB"
     data = stream.to_bytes()
     seconds = clock(options.device) - start
     write_whole(options.file, data)
     height, width = codec.reference(x, stream.rate).shape[-2:]
     images = pixels[..., 0, 0, 0].numel()
-    rate = f"{bpp(len(data), width, height, images):.4f} bpp"
-    print(f"{options.file}: {len(data)} bytes, {rate}, {width}x{height}{pace(pixels, seconds)}")
+    rate = f"{bpp(len(data), width, height, images):.4f} bpp, {width}x{height}"
+    print(f"{options.file}: {len(data)} bytes, {rate}{reached}{pace(pixels, seconds)}")
 
 
 def _read(path: Path, frames: int | None) -> Tensor:

@@ -95,7 +95,8 @@ class DVC(Codec):
             coder.exact = True
         for coder in coders[1:]:
             last: Any = coder.g_s[-1]  # type: ignore[index]
-            last.bias.data.zero_()  # begins at nothing, not at grey
+            last.weight.data *= 0.1  # begins at nothing, not at grey
+            last.bias.data.zero_()
         self.intra, self.residual = intra, residual
         self.motion, self.motion_codec = motion, motion_codec
         self.compensation = compensation

@@ -72,6 +72,7 @@ class Flow(Codec):
     """
 
     real_rates = True
+    own_lmbda = True
 
     def __init__(
         self,

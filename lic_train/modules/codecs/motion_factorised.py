@@ -37,7 +37,6 @@ class MotionFactorised(TransformCodec):
         self.g_s = _coder([_up(N), _same(N), _up(N), _same(N), _up(N), _same(N), _up(N),
                            _same(N, 2)])  # fmt: skip
         self.entropy_bottleneck = EntropyBottleneck(N)
-        begin_at_nothing(self)
 
     def latents(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with float32(y):
@@ -57,13 +56,6 @@ class MotionFactorised(TransformCodec):
     def _symbols(self, y_hat: Tensor) -> Any:
         medians = self.entropy_bottleneck.quantiles[:, 0, 1].detach().reshape(1, -1, 1, 1)
         return (y_hat - medians).round().int().cpu().numpy()
-
-
-def begin_at_nothing(codec: TransformCodec) -> None:
-    """What is decoded first is near zero: no motion, or no residual, rather than grey."""
-    last: Any = codec.g_s[-1]  # type: ignore[index]
-    last.weight.data *= 0.1
-    last.bias.data.zero_()
 
 
 def _coder(layers: list[nn.Module]) -> nn.Sequential:

@@ -48,6 +48,7 @@ class ProgressiveCodec(Codec):
         target_psnr: see the attribute.
     """
 
+    own_lmbda = True
     target_psnr: float | None
     """dB at which a tile (without tiles: the image) gets no further iterations; None sends all.
     It concerns coding alone, so it can be set on a trained codec."""
