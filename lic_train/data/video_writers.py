@@ -6,6 +6,7 @@ import os
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -47,7 +48,7 @@ def write_y4m(path: str | Path, frames: Tensor) -> None:
     temporary = file.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         with av.open(str(temporary), "w", format="yuv4mpegpipe") as container:
-            stream = container.add_stream("wrapped_avframe", rate=FRAMES_PER_SECOND)
+            stream: Any = container.add_stream("wrapped_avframe", rate=FRAMES_PER_SECOND)
             stream.height, stream.width = frames.shape[-2:]
             stream.pix_fmt = "yuv444p"
             for pixels in frames:

@@ -162,7 +162,8 @@ class DVC(Codec):
     def _reconstructions(self, x: Tensor) -> list[Reconstruction]:
         frames: list[Reconstruction] = []
         terms: list[Reconstruction] = []
-        share, reference = 1 / x.shape[1], None
+        share = 1 / x.shape[1]
+        reference: Tensor | None = None
         for t, target in enumerate(x.unbind(1)):
             reference = None if t % self.random_access == 0 else reference
             code = Estimate(self)
@@ -174,8 +175,7 @@ class DVC(Codec):
             if reference is not None and self.prediction_weight > 0:
                 weight = share * self.prediction_weight
                 terms.append(_term(prediction, target, f"prediction{t:02d}", weight))
-            reference = x_hat.detach() if self.detach_reference else x_hat
-            reference = reference.clamp(0, 1)
+            reference = (x_hat.detach() if self.detach_reference else x_hat).clamp(0, 1)
         return frames + terms
 
     @torch.no_grad()
