@@ -22,7 +22,7 @@ from lic_train.data.video_file import VideoFile
 from lic_train.data.video_writers import write_y4m
 from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import BitstreamError, DataError, ModelError
-from lic_train.export import load_weights, save_codec
+from lic_train.export import load_weights, ready_copy, save_codec
 from lic_train.modules.codecs.dvc import DVC
 from lic_train.modules.layers.compensation import Compensation
 from lic_train.modules.layers.motion import MotionPyramid
@@ -221,9 +221,9 @@ def test_parts_that_do_not_go_together(zoo: Zoo) -> None:
 def test_signals_of_other_dimensions_are_refused(zoo: Zoo) -> None:
     image, clip = zoo.photo(16, 16), panned(zoo.photo(16, 16), 2)
     with pytest.raises(ModelError, match=r"codes clips .*, what it was given are images"):
-        zoo.ready("dvc").compress(image)
+        ready_copy(zoo.build("dvc")).compress(image)
     with pytest.raises(ModelError, match=r"codes images .*, what it was given are clips"):
-        zoo.ready("mean_scale").compress(clip)
+        ready_copy(zoo.build("mean_scale")).compress(clip)
 
 
 # --- commands
