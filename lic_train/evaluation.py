@@ -23,10 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lic_train import metrics
+from lic_train import accounts, metrics
 from lic_train.bitstream import Bitstream
 from lic_train.codec import Codec
 from lic_train.errors import DataError
+from lic_train.rate_gap import RateGap, rate_gap
 
 Decoder = Callable[[Path], tuple[Tensor, float]]
 """Decodes a file to ``(..., C, H, W)`` uint8 pixels and says how many seconds that took."""
@@ -110,6 +111,7 @@ def evaluate(
     decoder: Decoder | None = None,
     device: str = "cpu",
     save_images: int = 0,
+    gaps: list[RateGap] | None = None,
     progress: Callable[[RDPoint], None] | None = None,
 ) -> list[RDPoint]:
     """Code every signal at every rate to a real file, decode that file, compare.
@@ -124,6 +126,7 @@ def evaluate(
         device: where the encoder runs.
         save_images: of how many signals, from the first, the decoded images are kept as PNG in
             ``out_dir/reconstructions``.
+        gaps: if given, the rate gap of every file is added to it.
         progress: called with each row as it is measured.
 
     Returns:
@@ -151,9 +154,10 @@ def evaluate(
                 decoder(warm_up)
             seen.add(label)
             for rate in range(codec.num_rates):
-                start = clock(device)
-                data = codec.compress(x, rate).to_bytes()
-                encode_s = clock(device) - start
+                with accounts.kept() as entries:
+                    start = clock(device)
+                    data = codec.compress(x, rate).to_bytes()
+                    encode_s = clock(device) - start
                 path = streams / f"{label}_r{rate}.lic"
                 path.write_bytes(data)
                 decoded, decode_s = decoder(path)
@@ -161,6 +165,20 @@ def evaluate(
                 height, width = reference.shape[-2:]
                 images = reference[..., 0, 0, 0].numel()
                 size = path.stat().st_size
+                estimated = codec.estimate(x, rate)
+                if gaps is not None:
+                    gaps.append(
+                        rate_gap(
+                            Bitstream.from_bytes(data),
+                            estimated,
+                            entries,
+                            dataset=dataset,
+                            image=signal.name,
+                            codec=name,
+                            rate=rate,
+                            lmbda=lmbda,
+                        )
+                    )
                 point = RDPoint(
                     dataset=dataset,
                     image=signal.name,
@@ -171,7 +189,7 @@ def evaluate(
                     height=height,
                     bytes=size,
                     bpp=metrics.bpp(size, width, height, images),
-                    bpp_estimated=codec.estimate(x, rate) / (width * height * images),
+                    bpp_estimated=estimated / (width * height * images),
                     psnr=metrics.psnr(decoded, reference),
                     ms_ssim=metrics.ms_ssim(decoded, reference),
                     encode_s=encode_s,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import WandbLogger
@@ -20,12 +21,14 @@ from rich.console import Console
 from lic_train.anchors import JPEG, choose
 from lic_train.callbacks import checkpoints
 from lic_train.codec import Codec
+from lic_train.configs import config_dir
 from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import ModelError, TrainingError
 from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
 from lic_train.export import check_device, load_codec, load_weights, ready_copy, save_codec
 from lic_train.ladder import anchor_rows, cache_folder, write_record
 from lic_train.modules.codec_module import CodecModule
+from lic_train.rate_gap import RateGap, describe
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.table import print_table, results_table
 
@@ -52,7 +55,8 @@ def build(cfg: DictConfig) -> Experiment:
         if run_dir is None:
             key = f"init_from.{part}"
             raise ModelError(f"{key} is not given: add {key}=RUN, the folder of a finished run")
-        load_weights(codec.part(str(part)), Path(str(run_dir)), str(part))
+        name = "" if part == "all" else str(part)  # what a command line cannot write
+        load_weights(codec.part(name), Path(str(run_dir)), name)
     module = instantiate(cfg.module)(
         codec,
         instantiate(cfg.loss),
@@ -69,6 +73,14 @@ def build(cfg: DictConfig) -> Experiment:
         logger=[instantiate(c) for c in cfg.logger.values() if c],
     )
     return Experiment(data, module, trainer, cfg.model)
+
+
+def build_data(overrides: Sequence[str]) -> Any:
+    """The data module that training with these overrides would have. A first word without "=" is
+    the choice of ``data``."""
+    words = [f"data={word}" if "=" not in word else word for word in overrides[:1]]
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        return instantiate(compose("train", [*words, *overrides[1:]]).data)
 
 
 def resolve_precision(precision: str) -> str:
@@ -189,7 +201,7 @@ def announce(experiment: Experiment, cfg: DictConfig, run_dir: Path) -> None:
     print(f"codec  {cfg.name}: {type(codec).__name__}, {parameters:.2f} M parameters", end="")
     lmbda = "" if codec.own_lmbda else f" lmbda {cfg.lmbda:g},"
     print(f",{lmbda} {cfg.loss.get('metric', '')}")
-    print(f"data   {len(data.train_source)} images to train on, {len(data.signals())} to evaluate")
+    print(f"data   {data.describe()}")
     print(
         f"train  {trainer.max_steps} batches of {data.batch_size}, {trainer.precision} on "
         f"{trainer.num_devices} x {trainer.accelerator.name()}, into {run_dir}",
@@ -237,10 +249,11 @@ def judge(
     anchors: Sequence[str] = (JPEG.name,),
 ) -> list[RDPoint]:
     """Code ``signals`` with an exported model, decode the files in another process, add the
-    anchors, and write ``rd_points.csv``, ``rd_summary.json``, ``anchors.json``,
+    anchors, and write ``rd_points.csv``, ``rd_summary.json``, ``rate_gap.csv``, ``anchors.json``,
     ``figures/rd_curve.png``, bitstreams and reconstructions into ``out_dir``. ``overrides`` are the
     encoder's alone: a stream tells its decoder all it must know."""
     console = Console(stderr=True)
+    gaps: list[RateGap] = []
     codec = load_codec(model_dir, device, overrides)
     chosen = [anchor.of_group(codec.random_access) for anchor in choose(anchors)]
     with (
@@ -257,7 +270,9 @@ def judge(
             decoder=decoder,
             device=device,
             save_images=save_images,
+            gaps=gaps,
         )
+    print(describe(gaps), flush=True)
     with console.status(f"coding them as {', '.join(anchor.title for anchor in chosen)}"):
         rows, missing = anchor_rows(chosen, signals, dataset, cache=cache_folder())
     points += rows
@@ -266,6 +281,7 @@ def judge(
     write_record(chosen, missing, out_dir / "anchors.json")
     write_csv(points, out_dir / "rd_points.csv")
     write_summary(points, out_dir / "rd_summary.json")
+    write_csv(gaps, out_dir / "rate_gap.csv", RateGap)
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     rd_curve_figure(points, figures / "rd_curve.png")

@@ -22,8 +22,10 @@ from lic_train import __version__, metrics
 from lic_train.anchors import Anchor
 from lic_train.errors import DataError
 from lic_train.evaluation import RDPoint, Signal, write_whole
+from lic_train.headerless import payload_bytes
 from lic_train.video_anchors import VideoAnchor
 
+_GREY = torch.full((3, 64, 64), 128, dtype=torch.uint8)
 MEASURED = ("bytes", "psnr", "ms_ssim", "encode_s", "decode_s")
 
 
@@ -65,9 +67,8 @@ def anchor_rows(
     missing = {anchor.name: why for anchor in anchors if (why := anchor.absent())}
     rows: dict[str, list[RDPoint]] = {a.name: [] for a in anchors if a.name not in missing}
     known = {anchor.name: anchor for anchor in anchors}
-    grey = torch.full((3, 64, 64), 128, dtype=torch.uint8)
     for name in rows:
-        known[name].code(grey, known[name].qualities[0])  # loads the library, untimed
+        known[name].code(_GREY, known[name].qualities[0])  # loads the library, untimed
     empty = True
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         for signal in signals:  # one at a time in memory
@@ -94,11 +95,28 @@ def write_record(
 ) -> None:
     """Write how the numbers of ``anchors`` were made, and why some have none, as JSON."""
     record = {
-        "anchors": [anchor.describe() for anchor in anchors if anchor.name not in missing],
+        "anchors": [
+            {**anchor.describe(), "header_bytes": _header_bytes(anchor)}
+            for anchor in anchors
+            if anchor.name not in missing
+        ],
         "absent": missing,
         "lic_train": __version__,
     }
     write_whole(path, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _header_bytes(anchor: Anchor | VideoAnchor) -> int | None:
+    """Bytes of a small file that are not coded pixels, ``None`` where they cannot be told.
+
+    They are counted like all others, and at low rates they are no trifle: a HEIF container is
+    longer than the whole header of BPG, which holds the same stream.
+    """
+    data = anchor.code(_GREY, anchor.qualities[0]).data
+    try:
+        return len(data) - payload_bytes(data)
+    except DataError:
+        return None
 
 
 class _Kept:

@@ -163,6 +163,7 @@ def test_the_command_writes_rows_record_and_figure(
     record = json.loads(Path("out/anchors.json").read_text())
     assert [entry["codec"] for entry in record["anchors"]] == ["jpeg", "webp"]
     assert record["anchors"][1]["settings"] == "quality=Q, method=6"
+    assert 20 < record["anchors"][1]["header_bytes"] < 50 < record["anchors"][0]["header_bytes"]
     assert Path("out/figures/rd_curve.png").is_file() and Path("out/rd_summary.json").is_file()
     out = capsys.readouterr().out
     assert "means over 2 images" in out and "libwebp" in out

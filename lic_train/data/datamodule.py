@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lic_train.data.draws import Draw, Draws, DrawSampler, rank_and_world_size
-from lic_train.data.sources import ImageSource
+from lic_train.data.draws import Choices, Draw, Draws, Note, StreamedDraws, rank_and_world_size
+from lic_train.data.sources import ImageSource, ImageStream
 from lic_train.data.transforms import Crop, centre_crop
 from lic_train.errors import DataError
 
@@ -20,11 +21,12 @@ from lic_train.errors import DataError
 class Batch(NamedTuple):
     """x: float32 (N, 3, s, s) or, in validation, (1, 3, H, W), in [0, 1]; names: one per image.
 
-    Of clips x is (N, T, 3, s, s).
+    Of clips x is (N, T, 3, s, s). notes: of the images that were skipped or enlarged for it.
     """
 
     x: Tensor
     names: list[str]
+    notes: tuple[Note, ...] = ()
 
 
 class Signal(NamedTuple):
@@ -51,7 +53,8 @@ class Signals:
 def collate(draws: list[Draw]) -> Batch:
     """Stack equal-sized uint8 images and scale 0-255 to [0, 1], once per batch."""
     x = torch.stack([draw.pixels for draw in draws]).float().div_(255)
-    return Batch(x, [draw.name for draw in draws])
+    notes = tuple(note for draw in draws for note in draw.notes)
+    return Batch(x, [draw.name for draw in draws], notes)
 
 
 class CentreCrops(Dataset[Draw]):
@@ -78,6 +81,9 @@ class ImageDataModule(LightningDataModule):
     num_workers: loader processes for training; each keeps its own decoded images. Evaluation images
         are decoded in the main process, where validation and `signals` share them.
     eval_crop: validation batches are single images cut to this many pixels a side at most.
+    corrupt, small: what becomes of training images that cannot be read, or are smaller than the
+        crop; see `Choices`. Both are said on stderr, and `skipped` holds the reasons by name. An
+        evaluation image that cannot be read is always an error: figures are of a whole set.
     name, root, eval_root, crop_size, longest_side, frames: not used here. They are settings of
         conf/data/*.yaml: what tables call the evaluation images, and what the train, eval and crop
         nodes refer to, so that `data.root=FOLDER` suffices.
@@ -88,7 +94,7 @@ class ImageDataModule(LightningDataModule):
 
     def __init__(
         self,
-        train: ImageSource,
+        train: ImageSource | ImageStream,
         eval: ImageSource,
         crop: Crop,
         batch_size: int,
@@ -96,6 +102,8 @@ class ImageDataModule(LightningDataModule):
         num_workers: int = 0,
         pin_memory: bool = False,
         eval_crop: int = 256,
+        corrupt: Literal["skip", "fail"] = "skip",
+        small: Literal["upscale", "skip"] = "upscale",
         name: str | None = None,
         root: str | Path | None = None,
         eval_root: str | Path | None = None,
@@ -108,6 +116,8 @@ class ImageDataModule(LightningDataModule):
             raise DataError(f"batch_size {batch_size} and eval_crop {eval_crop} must be at least 1")
         if seed < 0:
             raise DataError(f"the data seed is {seed}; give 0 or more")
+        if corrupt not in ("skip", "fail") or small not in ("upscale", "skip"):
+            raise DataError("give corrupt=skip or fail, and small=upscale or skip")
         self.train_source = train
         self.eval_source = eval
         self.batch_size = batch_size
@@ -115,19 +125,55 @@ class ImageDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.eval_crop = eval_crop
-        self.draws = Draws(train, crop, seed)
+        self.skipped: dict[str, str] = {}
+        self._said: set[str] = set()
+        choices = Choices(corrupt, small)
+        self.draws: Draws | StreamedDraws = (
+            StreamedDraws(train, crop, seed, choices)
+            if isinstance(train, ImageStream)
+            else Draws(train, crop, seed, choices)
+        )
 
     def train_dataloader(self) -> DataLoader[Draw]:
         """Batches without end. A trainer that goes on from a checkpoint gets those after it."""
+        count, world_size = self._train_count(), rank_and_world_size()[1]
+        if count is not None and count < world_size:
+            self._say("ranks", f"{count} images for {world_size} ranks: a batch has some twice")
         return DataLoader(
-            self.draws,
+            **self.draws.loading(self._draws_used(), self.batch_size),
             batch_size=self.batch_size,
-            sampler=DrawSampler(self._draws_used()),
             num_workers=self.num_workers,
             collate_fn=collate,
-            pin_memory=self.pin_memory,
+            pin_memory=self.pin_memory and torch.cuda.is_available(),
             generator=self._loader_generator(),
         )
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Say what the loader's processes could not: each image once, upscaling once."""
+        for note in batch.notes:
+            if note.kind == "upscaled":
+                self._say(note.kind, f"{note.name}: {note.reason}; such images are enlarged")
+            elif note.name not in self.skipped:
+                self.skipped[note.name] = note.reason
+                of = f" of {count}" if (count := self._train_count()) else ""
+                reason = note.reason.removeprefix(f"{note.name}: ")
+                self._say(note.name, f"skipped {note.name}: {reason} ({len(self.skipped)}{of})")
+        return batch
+
+    def _say(self, what: str, text: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            print(f"lic_train: {text}", file=sys.stderr, flush=True)
+
+    def _train_count(self) -> int | None:
+        source = self.train_source
+        return None if isinstance(source, ImageStream) else len(source)
+
+    def describe(self) -> str:
+        """How many images there are, in words."""
+        count = self._train_count()
+        train = "a stream of images" if count is None else f"{count} images"
+        return f"{train} to train on, {len(self.eval_source)} to evaluate"
 
     def _draws_used(self) -> int:
         """How many draws all ranks together have trained on, from the trainer's global step."""
@@ -142,7 +188,7 @@ class ImageDataModule(LightningDataModule):
             CentreCrops(self.eval_source, self.eval_crop),
             batch_size=1,
             collate_fn=collate,
-            pin_memory=self.pin_memory,
+            pin_memory=self.pin_memory and torch.cuda.is_available(),
             generator=self._loader_generator(),
         )
 

@@ -7,17 +7,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, distributed
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
-from lic_train.data.sources import ImageSource
+from lic_train.data.sources import EncodedImage, ImageSource, ImageStream
 from lic_train.data.transforms import Crop
+from lic_train.errors import DataError
 
-ORDER, CROP = 0, 1  # separate families of random numbers under one seed
+ORDER, CROP, STAND_IN = 0, 1, 2  # separate families of random numbers under one seed
+MAX_STAND_INS = 100
+
+
+class Note(NamedTuple):
+    """What is to be said of an image: it was not used ("skipped") or is below the crop's size."""
+
+    kind: Literal["skipped", "upscaled"]
+    name: str
+    reason: str
 
 
 class Draw(NamedTuple):
@@ -25,6 +35,18 @@ class Draw(NamedTuple):
 
     pixels: Tensor
     name: str
+    notes: tuple[Note, ...] = ()
+
+
+class Choices(NamedTuple):
+    """What becomes of images that do not do.
+
+    corrupt: "skip" takes another image for one that cannot be read, "fail" raises its DataError.
+    small: "upscale" enlarges an image whose short side is below the crop's, "skip" takes another.
+    """
+
+    corrupt: Literal["skip", "fail"] = "skip"
+    small: Literal["upscale", "skip"] = "upscale"
 
 
 def seeded_generator(seed: int, family: int, number: int) -> torch.Generator:
@@ -33,24 +55,53 @@ def seeded_generator(seed: int, family: int, number: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]))
 
 
+def cut(
+    pixels: Tensor, name: str, crop: Crop, seed: int, k: int, choices: Choices
+) -> tuple[Draw | None, Note | None]:
+    """Draw k out of an image, or None where the image is too small, and what is to be said."""
+    height, width = pixels.shape[-2:]
+    note = None
+    if min(height, width) < crop.size:
+        kind: Any = "skipped" if choices.small == "skip" else "upscaled"
+        note = Note(kind, name, f"{width}x{height} is smaller than the crop of {crop.size}")
+        if kind == "skipped":
+            return None, note
+    return Draw(crop(pixels, seeded_generator(seed, CROP, k)), name), note
+
+
 class Draws(Dataset[Draw]):
     """The stream of training samples; item k >= 0 is draw k.
 
     Pass p = k // len(source) visits every image once, in an order that is seeded by (seed, p); the
-    crop's generator is seeded by (seed, k).
+    crop's generator is seeded by (seed, k). For an image that is skipped another one stands in, of
+    a choice that is seeded by (seed, k).
+
+    Raises DataError, naming the last of them, if no image can be used.
     """
 
-    def __init__(self, source: ImageSource, crop: Crop, seed: int) -> None:
+    def __init__(
+        self, source: ImageSource, crop: Crop, seed: int, choices: Choices | None = None
+    ) -> None:
         self.source = source
         self.crop = crop
         self.seed = seed
+        self.choices = choices or Choices()
         self._pass = -1  # the pass whose order is at hand
         self._order: list[int] = []
+        self._unusable: dict[int, Note] = {}
 
     def __getitem__(self, k: int) -> Draw:
-        index = self.image_index(k)
-        crop = self.crop(self.source.pixels(index), seeded_generator(self.seed, CROP, k))
-        return Draw(crop, self.source.name(index))
+        notes: list[Note] = []
+        for index in itertools.chain([self.image_index(k)], self._stand_ins(k)):
+            draw, note = self._try(k, index)
+            notes += [note] if note else []
+            if draw is not None:
+                return draw._replace(notes=tuple(notes))
+        raise DataError(f"{notes[-1].reason} (nor can the other images be used that were tried)")
+
+    def loading(self, first: int, batch_size: int) -> dict[str, Any]:
+        """What a DataLoader is told so that it begins with draw `first`."""
+        return {"dataset": self, "sampler": DrawSampler(first)}
 
     def image_index(self, k: int) -> int:
         """Which image draw k shows."""
@@ -60,6 +111,97 @@ class Draws(Dataset[Draw]):
             self._order = torch.randperm(len(self.source), generator=generator).tolist()
             self._pass = number
         return self._order[position]
+
+    def _stand_ins(self, k: int) -> Iterator[int]:
+        generator = seeded_generator(self.seed, STAND_IN, k)
+        yield from torch.randint(len(self.source), (MAX_STAND_INS,), generator=generator).tolist()
+
+    def _try(self, k: int, index: int) -> tuple[Draw | None, Note | None]:
+        if index in self._unusable:
+            return None, self._unusable[index]
+        try:
+            pixels, name = self.source.pixels(index), self.source.name(index)
+            draw, note = cut(pixels, name, self.crop, self.seed, k, self.choices)
+        except DataError as error:
+            if self.choices.corrupt == "fail":
+                raise
+            draw, note = None, Note("skipped", self.source.name(index), str(error))
+        if draw is None and note is not None:
+            self._unusable[index] = note
+        return draw, note
+
+
+class StreamedDraws(IterableDataset[Draw]):
+    """The same stream for images that come one after another: image k of it becomes draw k.
+
+    Every process walks the whole stream and decodes its own share alone: no image is lost or seen
+    twice, whatever the number of workers and ranks, at the price of reading the files that often.
+    To go on after draw k, what comes before is read over. For an image that is skipped, the next
+    one in the stream that can be used stands in.
+
+    Raises DataError if the stream is empty or no image can be used, naming the last of them.
+    """
+
+    def __init__(
+        self, source: ImageStream, crop: Crop, seed: int, choices: Choices | None = None
+    ) -> None:
+        self.source = source
+        self.crop = crop
+        self.seed = seed
+        self.choices = choices or Choices()
+        self.first, self.batch_size = 0, 1
+
+    def loading(self, first: int, batch_size: int) -> dict[str, Any]:
+        """What a DataLoader is told so that it begins with draw `first`."""
+        self.first, self.batch_size = first, batch_size
+        return {"dataset": self}
+
+    def __iter__(self) -> Iterator[Draw]:
+        rank, world = rank_and_world_size()
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        waiting: list[int] = []  # draws of this process that have no image yet
+        notes: list[Note] = []
+        for k, image in enumerate(self._images()):
+            position = k - self.first
+            batch = position // (world * self.batch_size)
+            if position >= 0 and position % world == rank and batch % workers == worker:
+                waiting.append(k)
+            if not waiting:
+                continue
+            draws, note = self._try(waiting, image)
+            notes += [note] if note else []
+            if draws:
+                yield draws[0]._replace(notes=tuple(notes))
+                yield from draws[1:]
+                waiting, notes = [], []
+            elif len(notes) > MAX_STAND_INS:
+                raise DataError(f"{notes[-1].reason} (nor can the images before it be used)")
+
+    def _images(self) -> Iterator[EncodedImage]:
+        """All passes, one after another."""
+        for number in itertools.count():
+            empty = True
+            for image in self.source.images(number, self.seed):
+                empty = False
+                yield image
+            if empty:
+                raise DataError("the stream of training images is empty")
+
+    def _try(self, numbers: list[int], image: EncodedImage) -> tuple[list[Draw], Note | None]:
+        """The draws of these numbers out of one image; none where it does not do."""
+        draws: list[Draw] = []
+        note = None
+        try:
+            pixels = image.decode()
+        except DataError as error:
+            if self.choices.corrupt == "fail":
+                raise
+            return [], Note("skipped", image.name, str(error))
+        for k in numbers:
+            draw, note = cut(pixels, image.name, self.crop, self.seed, k, self.choices)
+            draws += [draw] if draw else []
+        return draws, note
 
 
 class DrawSampler(Sampler[int]):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -68,34 +69,45 @@ def read_image(path: str | Path) -> Picture:
     if path.is_dir():
         raise DataError(f"{path}: is a folder, not an image; give the path of a file")
     try:
-        if path.stat().st_size == 0:
-            raise DataError("is empty (0 bytes); copy it again or remove it")
-        with warnings.catch_warnings():
-            # Pillow only warns up to twice its limit; an unattended run must not go on from there.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # Not by path: Pillow 13 would map an uncompressed grey TIFF into memory, and scrambles
-            # it if its EXIF orientation says to turn it by 90 degrees.
-            with path.open("rb") as file, Image.open(file) as image:
-                return _decode(image)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        # Not by path: Pillow 13 would map an uncompressed grey TIFF into memory, and scrambles
+        # it if its EXIF orientation says to turn it by 90 degrees.
+        with path.open("rb") as file:
+            return _decode_open(file, path.stat().st_size, str(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except PermissionError:
         raise DataError(f"{path}: may not be read; change its permissions") from None
+
+
+def decode_image(data: bytes, name: str) -> Picture:
+    """`read_image` of an image file in memory; `name` is what its errors call it."""
+    return _decode_open(io.BytesIO(data), len(data), name)
+
+
+def _decode_open(file: BinaryIO, size: int, name: str) -> Picture:
+    try:
+        if size == 0:
+            raise DataError("is empty (0 bytes); copy it again or remove it")
+        with warnings.catch_warnings():
+            # Pillow only warns up to twice its limit; an unattended run must not go on from there.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                return _decode(image)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(
-            f"{path}: has more pixels than Pillow's limit against decompression bombs "
+            f"{name}: has more pixels than Pillow's limit against decompression bombs "
             f"({Image.MAX_IMAGE_PIXELS}); make it smaller or raise PIL.Image.MAX_IMAGE_PIXELS"
         ) from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: is not an image that Pillow can read; remove it") from None
+        raise DataError(f"{name}: is not an image that Pillow can read; remove it") from None
     except Exception as error:
         # Decoders meet corrupt bytes with OSError, SyntaxError, ValueError, struct.error and more:
         # there is no common base class to name here.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path}: is corrupt or truncated ({reason}); copy it again or remove it"
+            f"{name}: is corrupt or truncated ({reason}); copy it again or remove it"
         ) from error
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from lic_train.data.images import list_images, read_image, shrink
+from lic_train.data.images import decode_image, list_images, read_image, shrink
 from lic_train.errors import DataError
 
 Split = Literal["train", "eval"]
@@ -52,6 +53,25 @@ class ImageSource(ABC):
     def remarks(self) -> list[str]:
         """What somebody who publishes figures on this set should know, one line each."""
         return []
+
+
+class EncodedImage(NamedTuple):
+    """An image file in memory."""
+
+    name: str
+    data: bytes
+
+    def decode(self) -> Tensor:
+        """As uint8 (3, H, W). Raises DataError, naming the image, if it is unreadable."""
+        return decode_image(self.data, self.name).pixels
+
+
+class ImageStream(ABC):
+    """Images that can only be had one after another, for training alone."""
+
+    @abstractmethod
+    def images(self, number: int, seed: int) -> Iterator[EncodedImage]:
+        """Every image once, in an order of pass `number`, the same for the same arguments."""
 
 
 class DecodedSource(ImageSource):
@@ -114,9 +134,14 @@ Item = TypeVar("Item")
 
 def first_of(items: list[Item], limit: int | None) -> list[Item]:
     """The first `limit` of them; null means all. Raises DataError for a limit below 1."""
-    if limit is not None and limit < 1:
+    return items if limit is None else items[: checked_limit(limit)]
+
+
+def checked_limit(limit: int) -> int:
+    """The limit; raises DataError where it is below 1."""
+    if limit < 1:
         raise DataError(f"limit is {limit}; give at least 1 image, or null for all")
-    return items[:limit]
+    return limit
 
 
 def checked(split: Split) -> Split:
@@ -139,6 +164,7 @@ class ImageFolder(ImageFiles):
         `eval_root`, "eval" is all of that folder, and "train" is `root` without the files of
         `eval_root`. Where neighbouring files show one scene (frames, bursts), give `eval_root`.
     limit: keep only the first `limit` images.
+    key: the setting that a message tells to give.
     Names are paths relative to the folder, with "/".
 
     Raises DataError if no root is given, a folder is missing or empty, or nothing is left.
@@ -153,9 +179,10 @@ class ImageFolder(ImageFiles):
         limit: int | None = None,
         longest_side: int | None = None,
         cache_mb: float = 1024,
+        key: str = "data.root",
     ) -> None:
         if root is None:
-            raise DataError("no image folder is given; add data.root=FOLDER")
+            raise DataError(f"no image folder is given; add {key}=FOLDER")
         folder = Path(root).expanduser()
         if split is None:
             paths = list_images(folder)

@@ -81,10 +81,11 @@ class RandomResizedCrop:
     def _recolour(self, square: Tensor, draws: list[float]) -> Tensor:
         """Channels in another order, contrast times 0.5 to 1.25, brightness up to 32 levels away;
         three draws in [0, 1)."""
-        order = list(list(itertools.permutations(range(3)))[int(draws[0] * 6)])
+        order = list(itertools.permutations(range(3)))[int(draws[0] * 6)]
         contrast, shift = 0.5 * 2.5 ** draws[1], 64 * (draws[2] - 0.5)
         mean = square.float().mean()
-        recoloured = (square[..., order, :, :].float() - mean) * contrast + (mean + shift)
+        reordered = square[..., list(order), :, :].float()
+        recoloured = (reordered - mean) * contrast + (mean + shift)
         return recoloured.round_().clamp_(0, 255).to(torch.uint8)
 
     def _side(self, short_side: int, draw: float) -> int:

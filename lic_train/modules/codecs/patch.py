@@ -20,6 +20,8 @@ class PatchCodec(ProgressiveCodec):
         additive: whether reconstructions add up; else every iteration gives the whole patch. None
             is the paper's choice, :attr:`paper_adds`.
         target_psnr: dB at which a patch gets no further iterations; None sends all.
+        context: channels of the net that predicts bits from bits; 0: bits are sent as they are.
+        code_bits: False does not use it, to see what it saves.
     """
 
     paper_adds: bool
@@ -31,6 +33,8 @@ class PatchCodec(ProgressiveCodec):
         iterations: int = 16,
         additive: bool | None = None,
         target_psnr: float | None = None,
+        context: int = 0,
+        code_bits: bool = True,
     ) -> None:
         encoder, decoder = self.networks(width, bits, iterations)
         super().__init__(
@@ -42,6 +46,8 @@ class PatchCodec(ProgressiveCodec):
             additive=self.paper_adds if additive is None else additive,
             tile=PATCH,
             target_psnr=target_psnr,
+            context=context,
+            code_bits=code_bits,
         )
 
     @abstractmethod
