@@ -325,10 +325,10 @@ def judge(
     out, and the first one does the rest."""
     rank, world_size = rank_and_world_size()
     console = Console(stderr=True, quiet=rank > 0)
-    chosen = choose(anchors)
+    codec = load_codec(model_dir, device, overrides)
+    chosen = [anchor.of_group(codec.random_access) for anchor in choose(anchors)]
 
     def code(numbers: range) -> list[tuple[RDPoint, RateGap]]:
-        codec = load_codec(model_dir, device, overrides)
         gaps: list[RateGap] = []
         with DecoderProcess(model_dir, device) as decoder:
             points = evaluate(
@@ -372,5 +372,6 @@ def judge(
 
 def conclude(points: list[RDPoint], name: str, run_dir: Path) -> None:
     """The last lines a command prints: the table, then where everything is."""
-    print_table(results_table(points, name))
+    anchors = [codec for codec in dict.fromkeys(p.codec for p in points) if codec != name]
+    print_table(results_table(points, name, anchors))
     print(run_dir)

@@ -49,8 +49,10 @@ ARROWS: dict[str, set[str] | None] = {
     "codec_module": {"codec", "loss", "optim", "ranks"},
     "rate_gap": {"accounts", "bitstream"},
     "evaluation": {"accounts", "codec", "bitstream", "metrics", "rate_gap"},
-    "anchors": set(),
-    "ladder": {"anchors", "evaluation", "headerless", "metrics"},
+    "coded": set(),
+    "video_anchors": {"coded"},
+    "anchors": {"coded", "video_anchors"},
+    "ladder": {"anchors", "evaluation", "headerless", "metrics", "video_anchors"},
     "headerless": set(),
     "rate_control": {"codec", "bitstream", "metrics"},
     "environment": set(),
@@ -69,6 +71,7 @@ ARROWS: dict[str, set[str] | None] = {
         "report",
         "ranks",
     },
+    "chain": {"configs"},
     "identity": set(),
     "sweep_state": set(),
     "sweep_point": {"sweep_state"},
@@ -84,7 +87,7 @@ ARROWS: dict[str, set[str] | None] = {
 }
 # Who may know these libraries; to everybody else a codec is a torch module and a config a call.
 FRAMEWORKS = {
-    "hydra": {"__main__", "experiment", "export", "faults", "sweep_plan"},
+    "hydra": {"__main__", "chain", "experiment", "export", "faults", "sweep_plan"},
     "omegaconf": {"__main__", "experiment", "export", "faults", "sweep_plan"},
     "pytorch_lightning": {"codec_module", "data", "callbacks", "experiment"},
     "wandb": {"callbacks", "doctor", "experiment"},

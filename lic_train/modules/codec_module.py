@@ -134,8 +134,10 @@ class CodecModule(pl.LightningModule):
         self.log("train/grad_norm", norm)
 
     def _reconstruct(self, x: Tensor) -> Lagrangian:
-        if self.channels_last and x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        self.codec.accept(x)
+        if self.channels_last:
+            images = x.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+            x = images.unflatten(0, x.shape[:-3])
         return self.loss(self.codec(x))
 
     def _stop_at(self, loss: float, names: Sequence[str]) -> None:
