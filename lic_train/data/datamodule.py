@@ -12,10 +12,11 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lic_train.data.draws import Choices, Draw, Draws, Note, StreamedDraws, rank_and_world_size
+from lic_train.data.draws import Choices, Draw, Draws, Note, StreamedDraws
 from lic_train.data.sources import ImageSource, ImageStream
 from lic_train.data.transforms import Crop, centre_crop
 from lic_train.errors import DataError
+from lic_train.ranks import rank_and_world_size
 
 
 class Batch(NamedTuple):
