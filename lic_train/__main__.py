@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
 import warnings
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from lic_train.configs import config_dir
@@ -26,22 +26,33 @@ def train(cfg: DictConfig) -> None:
 
     # Lightning sets its own level while it is imported.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        run(cfg)  # Hydra goes on with the other jobs and says which one failed
-        return
     with one_line("lic_train", TRACES):  # here: Hydra would print a line of its own before ours
         run(cfg)
 
 
+def sweep_arguments() -> argparse.Namespace | None:
+    """The command line, if it asks for a sweep; Hydra's own multirun could not go on with one."""
+    arguments = get_args_parser().parse_args()
+    asked = arguments.multirun or any(
+        override.startswith(("sweep=", "hydra.mode=MULTIRUN")) for override in arguments.overrides
+    )
+    shows = arguments.cfg or arguments.info or arguments.help or arguments.hydra_help
+    return arguments if asked and not shows else None
+
+
 def main() -> None:
     """Run; a fault of the input ends in one line on stderr and exit code 2."""
-    # Makes Hydra raise instead of printing its own page and exiting.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("WANDB_SILENT", "true")
     # What these say is about the libraries, not about the run.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     with one_line("lic_train", TRACES):
+        if arguments := sweep_arguments():
+            from lic_train.sweep import main as sweep
+
+            sys.exit(sweep(arguments))
+        # Makes Hydra raise instead of printing its own page and exiting.
+        os.environ["HYDRA_FULL_ERROR"] = "1"
         train()
 
 

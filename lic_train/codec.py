@@ -57,6 +57,10 @@ class Codec(nn.Module, ABC):
     real_rates: bool = False
     """Whether ``encode`` also takes every real rate between two operating points."""
 
+    own_lmbda: bool = False
+    """Whether the run's lambda changes nothing: the codec has its own, or a rate it cannot change.
+    Tables then show none."""
+
     _fingerprint: bytes | None = None
 
     # --- what a codec writes -----------------------------------------------------------------

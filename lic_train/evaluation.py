@@ -23,10 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lic_train import metrics
+from lic_train import accounts, metrics
 from lic_train.bitstream import Bitstream
 from lic_train.codec import Codec
 from lic_train.errors import DataError
+from lic_train.rate_gap import RateGap, rate_gap
 
 Decoder = Callable[[Path], tuple[Tensor, float]]
 """Decodes a file to ``(C, H, W)`` uint8 pixels and says how many seconds that took."""
@@ -110,6 +111,7 @@ def evaluate(
     decoder: Decoder | None = None,
     device: str = "cpu",
     save_images: int = 0,
+    gaps: list[RateGap] | None = None,
     progress: Callable[[RDPoint], None] | None = None,
 ) -> list[RDPoint]:
     """Code every signal at every rate to a real file, decode that file, compare.
@@ -124,6 +126,7 @@ def evaluate(
         device: where the encoder runs.
         save_images: of how many signals, from the first, the decoded images are kept as PNG in
             ``out_dir/reconstructions``.
+        gaps: if given, the rate gap of every file is added to it.
         progress: called with each row as it is measured.
 
     Returns:
@@ -151,15 +154,30 @@ def evaluate(
                 decoder(warm_up)
             seen.add(label)
             for rate in range(codec.num_rates):
-                start = clock(device)
-                data = codec.compress(x, rate).to_bytes()
-                encode_s = clock(device) - start
+                with accounts.kept() as entries:
+                    start = clock(device)
+                    data = codec.compress(x, rate).to_bytes()
+                    encode_s = clock(device) - start
                 path = streams / f"{label}_r{rate}.lic"
                 path.write_bytes(data)
                 decoded, decode_s = decoder(path)
                 reference = metrics.to_uint8(codec.reference(x, rate)[0]).cpu()
                 height, width = reference.shape[-2:]
                 size = path.stat().st_size
+                estimated = codec.estimate(x, rate)
+                if gaps is not None:
+                    gaps.append(
+                        rate_gap(
+                            Bitstream.from_bytes(data),
+                            estimated,
+                            entries,
+                            dataset=dataset,
+                            image=signal.name,
+                            codec=name,
+                            rate=rate,
+                            lmbda=lmbda,
+                        )
+                    )
                 point = RDPoint(
                     dataset=dataset,
                     image=signal.name,
@@ -170,7 +188,7 @@ def evaluate(
                     height=height,
                     bytes=size,
                     bpp=metrics.bpp(size, width, height),
-                    bpp_estimated=codec.estimate(x, rate) / (width * height),
+                    bpp_estimated=estimated / (width * height),
                     psnr=metrics.psnr(decoded, reference),
                     ms_ssim=metrics.ms_ssim(decoded, reference),
                     encode_s=encode_s,
@@ -193,7 +211,7 @@ def write_png(pixels: Tensor, path: Path) -> None:
 
     buffer = io.BytesIO()
     Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(buffer, format="PNG")
-    _write(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 def write_csv(points: Sequence[Any], path: Path, row: Any = RDPoint) -> None:
@@ -206,7 +224,7 @@ def write_csv(points: Sequence[Any], path: Path, row: Any = RDPoint) -> None:
     for point in points:
         values = [getattr(point, c) for c in columns]
         writer.writerow(["" if v is None or v != v else v for v in values])
-    _write(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode())
 
 
 def read_csv(path: Path) -> list[RDPoint]:
@@ -262,7 +280,7 @@ def summary(points: Sequence[RDPoint]) -> dict[str, Any]:
 
 def write_summary(points: Sequence[RDPoint], path: Path) -> None:
     """Write ``summary(points)`` as JSON, atomically."""
-    _write(path, (json.dumps(summary(points), indent=2, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(summary(points), indent=2, allow_nan=False) + "\n").encode())
 
 
 def _means(group: Sequence[RDPoint]) -> dict[str, Any]:
@@ -293,7 +311,7 @@ def _file_label(name: str) -> str:
     return name.replace("/", "_").replace(os.sep, "_")
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write all or nothing: a reader, or a run that is killed, never meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

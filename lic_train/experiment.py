@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
-from lic_train.anchors import jpeg_points
+from lic_train.anchors import JPEG, choose
 from lic_train.callbacks import checkpoints
 from lic_train.codec import Codec
 from lic_train.configs import config_dir
@@ -26,7 +26,9 @@ from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import ModelError, TrainingError
 from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
 from lic_train.export import check_device, load_codec, load_weights, ready_copy, save_codec
+from lic_train.ladder import anchor_rows, cache_folder, write_record
 from lic_train.modules.codec_module import CodecModule
+from lic_train.rate_gap import RateGap, describe
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.table import print_table, results_table
 
@@ -53,7 +55,8 @@ def build(cfg: DictConfig) -> Experiment:
         if run_dir is None:
             key = f"init_from.{part}"
             raise ModelError(f"{key} is not given: add {key}=RUN, the folder of a finished run")
-        load_weights(codec.part(str(part)), Path(str(run_dir)), str(part))
+        name = "" if part == "all" else str(part)  # what a command line cannot write
+        load_weights(codec.part(name), Path(str(run_dir)), name)
     module = instantiate(cfg.module)(
         codec,
         instantiate(cfg.loss),
@@ -97,6 +100,7 @@ def run(cfg: DictConfig) -> Path:
     A run directory that holds ``checkpoints/last.ckpt`` is gone on with.
     """
     check_device(cfg.evaluation.device)
+    choose(cfg.evaluation.anchors)
     run_dir = Path(cfg.run_dir).resolve()
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
@@ -113,9 +117,10 @@ def run(cfg: DictConfig) -> Path:
                 out_dir=run_dir,
                 dataset=dataset_name(cfg),
                 name=str(cfg.name),
-                lmbda=float(cfg.lmbda),
+                lmbda=lmbda_of(cfg, experiment),
                 save_images=cfg.evaluation.save_images,
                 device=cfg.evaluation.device,
+                anchors=cfg.evaluation.anchors,
             )
             for logger in experiment.trainer.loggers:
                 logger.log_metrics(headline(points, str(cfg.name)), experiment.trainer.global_step)
@@ -194,13 +199,19 @@ def announce(experiment: Experiment, cfg: DictConfig, run_dir: Path) -> None:
     parameters = sum(p.numel() for p in codec.parameters()) / 1e6
     data, trainer = experiment.data, experiment.trainer
     print(f"codec  {cfg.name}: {type(codec).__name__}, {parameters:.2f} M parameters", end="")
-    print(f", lmbda {cfg.lmbda:g}, {cfg.loss.get('metric', '')}")
+    lmbda = "" if codec.own_lmbda else f" lmbda {cfg.lmbda:g},"
+    print(f",{lmbda} {cfg.loss.get('metric', '')}")
     print(f"data   {data.describe()}")
     print(
         f"train  {trainer.max_steps} batches of {data.batch_size}, {trainer.precision} on "
         f"{trainer.num_devices} x {trainer.accelerator.name()}, into {run_dir}",
         flush=True,
     )
+
+
+def lmbda_of(cfg: DictConfig, experiment: Experiment) -> float | None:
+    """What tables say of the run's trade-off; None where the codec does not heed it."""
+    return None if experiment.module.codec.own_lmbda else float(cfg.lmbda)
 
 
 def dataset_name(cfg: DictConfig) -> str:
@@ -218,7 +229,7 @@ def export(cfg: DictConfig, experiment: Experiment, run_dir: Path) -> Codec:
         codec,
         experiment.model_config,
         name=str(cfg.name),
-        lmbda=float(cfg.lmbda),
+        lmbda=lmbda_of(cfg, experiment),
         metric=str(cfg.loss.get("metric", "")),
         steps=experiment.trainer.global_step,
     )
@@ -235,12 +246,15 @@ def judge(
     save_images: int = 3,
     device: str = "cpu",
     overrides: Sequence[str] = (),
+    anchors: Sequence[str] = (JPEG.name,),
 ) -> list[RDPoint]:
-    """Code ``signals`` with an exported model, decode the files in another process, add JPEG, and
-    write ``rd_points.csv``, ``rd_summary.json``, ``figures/rd_curve.png``, bitstreams and
-    reconstructions into ``out_dir``. ``overrides`` are the encoder's alone: a stream tells its
-    decoder all it must know."""
+    """Code ``signals`` with an exported model, decode the files in another process, add the
+    anchors, and write ``rd_points.csv``, ``rd_summary.json``, ``rate_gap.csv``, ``anchors.json``,
+    ``figures/rd_curve.png``, bitstreams and reconstructions into ``out_dir``. ``overrides`` are the
+    encoder's alone: a stream tells its decoder all it must know."""
     console = Console(stderr=True)
+    chosen = choose(anchors)
+    gaps: list[RateGap] = []
     codec = load_codec(model_dir, device, overrides)
     with (
         console.status(f"coding {len(signals)} images of {dataset} to files"),
@@ -256,11 +270,18 @@ def judge(
             decoder=decoder,
             device=device,
             save_images=save_images,
+            gaps=gaps,
         )
-    with console.status("coding them as JPEG"):
-        points += jpeg_points(signals, dataset)
+    print(describe(gaps), flush=True)
+    with console.status(f"coding them as {', '.join(anchor.title for anchor in chosen)}"):
+        rows, missing = anchor_rows(chosen, signals, dataset, cache=cache_folder())
+    points += rows
+    for why in missing.values():
+        print(f"lic_train: {why}", file=sys.stderr)
+    write_record(chosen, missing, out_dir / "anchors.json")
     write_csv(points, out_dir / "rd_points.csv")
     write_summary(points, out_dir / "rd_summary.json")
+    write_csv(gaps, out_dir / "rate_gap.csv", RateGap)
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     rd_curve_figure(points, figures / "rd_curve.png")

@@ -1,11 +1,12 @@
-"""Payload of a JPEG, WebP or JPEG 2000 file: its entropy-coded bytes, without any header.
+"""Payload of a JPEG, WebP, JPEG 2000, AVIF or HEIF file: its coded bytes, without any header.
 
 The measure of Toderici et al. (arXiv:1511.06085) for thumbnails, where headers outweigh pixels; the
 paper gives no byte accounting, so this one is defined here and read off the files:
 
 - JPEG: from the end of each scan's SOS segment to the next marker that is not a restart;
 - WebP, lossy: the VP8 chunk without its 10-byte key-frame header;
-- JPEG 2000: each tile-part after its SOD marker, packet headers included.
+- JPEG 2000: each tile-part after its SOD marker, packet headers included;
+- AVIF and HEIF: the media data, which holds the coded picture with its own small headers.
 
 It favours these codecs a little: their decoders would have to know size, quality and tables.
 """
@@ -26,7 +27,7 @@ def payload_bytes(data: bytes) -> int:
     """Entropy-coded bytes in a whole file.
 
     Raises:
-        DataError: it is none of the three, or malformed.
+        DataError: it is none of these, or malformed.
     """
     try:
         if data[:2] == b"\xff\xd8":
@@ -37,10 +38,12 @@ def payload_bytes(data: bytes) -> int:
             return _codestream(_box(data, b"jp2c"))
         if data[:4] == b"\xff\x4f\xff\x51":
             return _codestream(data)
+        if data[4:8] == b"ftyp":
+            return len(_box(data, b"mdat"))
     except IndexError:
         pass
     raise DataError(
-        "the payload of this file cannot be told: it is no whole JPEG, lossy WebP or J2K"
+        "the payload of this file cannot be told: it is no whole JPEG, lossy WebP, J2K or HEIF"
     )
 
 
@@ -87,7 +90,7 @@ def _box(data: bytes, wanted: bytes) -> bytes:
         length, kind = _number(data, position, 4), data[position + 4 : position + 8]
         header = 16 if length == 1 else 8
         length = _number(data, position + 8, 8) if length == 1 else length or len(data) - position
-        if length < header:
+        if length < header or position + length > len(data):
             raise IndexError
         if kind == wanted:
             return data[position + header : position + length]

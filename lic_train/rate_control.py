@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -20,6 +21,20 @@ HALVINGS = 10
 """Of the way between two whole rates, where a codec takes real ones."""
 NEAR_BPP, NEAR_PSNR = 0.005, 0.01
 """Near enough to stop halving: within half a percent below the target; within 0.01 dB above it."""
+
+
+class Met(NamedTuple):
+    """What a target led to.
+
+    Attributes:
+        stream: the file.
+        rate: of it, real where the codec has such.
+        psnr: dB, of what it decodes to.
+    """
+
+    stream: Bitstream
+    rate: float
+    psnr: float
 
 
 class Streams:
@@ -67,7 +82,7 @@ def meet(
     *,
     target_bpp: float | None = None,
     target_psnr: float | None = None,
-) -> Bitstream:
+) -> Met:
     """Compress to the largest rate of at most ``target_bpp``, or the smallest that reaches
     ``target_psnr``.
 
@@ -103,7 +118,8 @@ def meet(
             f"no rate of 0 ... {last} meets {search.target:g} {search.unit}: the nearest is rate "
             f"{nearest:g} with {search.values[nearest]:.4g} {search.unit}"
         )
-    return streams.at(search.refine(rate, last) if codec.real_rates else rate)
+    best = search.refine(rate, last) if codec.real_rates else rate
+    return Met(streams.at(best), best, streams.psnr(best))
 
 
 class _Search:

@@ -1,4 +1,4 @@
-"""Rate-distortion curves of rows: mean over images, rate at equal PSNR, BD-rate.
+"""Rate-distortion curves of rows: mean over images, common images, hull, rate at equal PSNR.
 
 Rates are measured bits per pixel; estimated ones are not looked at here. An interpolated rate is
 PCHIP on log rate over PSNR and never extrapolates.
@@ -65,6 +65,16 @@ class Curve(NamedTuple):
     decode_s: Array
     images: int
 
+    @property
+    def ms_ssim_db_of_mean(self) -> Array:
+        """dB of the mean, as most papers have it; never the same as ``ms_ssim_mean_of_db``."""
+        return np.array([_db(value) for value in self.ms_ssim])
+
+    @property
+    def published(self) -> bool:
+        """Whether it was read in a paper and not measured here."""
+        return False
+
 
 class RateSaved(NamedTuple):
     """Rate one operating point saves against an anchor at equal PSNR, percent, positive = saved.
@@ -86,12 +96,10 @@ def mean_curve(points: Sequence[Point], codec: str) -> Curve:
     """The curve of ``codec``: one point per (lmbda, rate), averaged over images.
 
     Raises:
-        LicError: the codec has no rows, they mix datasets, or its operating points were measured
-            on different images, so that their means do not compare.
+        LicError: the codec has no rows, they mix datasets or contradict each other, or its
+            operating points were measured on different images, so that their means do not compare.
     """
-    mine = [p for p in points if p.codec == codec]
-    if not mine:
-        raise LicError(f"there are no points of {codec}")
+    mine = _distinct(points, codec)
     if len({p.dataset for p in mine}) > 1:
         raise LicError(f"the points of {codec} mix datasets: choose one")
     groups: dict[tuple[float | None, int], list[Point]] = {}
@@ -186,43 +194,96 @@ def nearest(points: Sequence[Point], bpp: float, codec: str = "jpeg") -> int:
     return curve.rate[int(np.argmin(np.abs(curve.bpp - bpp)))]
 
 
-def bd_rate(anchor: Curve, test: Curve, method: str = "pchip", min_overlap: float = 0.75) -> float:
-    """Bjontegaard delta rate of ``test`` against ``anchor`` in RGB PSNR, percent; negative saves.
+def hull(curve: Curve) -> Curve:
+    """The points of a curve that lie on its upper convex hull in bits per pixel and PSNR.
 
-    Args:
-        anchor, test: curves of the same images.
-        method: of interpolating log rate over PSNR: ``pchip``, ``akima`` or ``cubic``.
-        min_overlap: the share of the test curve's PSNR range that the anchor's must cover.
+    What is left is what a user would choose among: PSNR rises with rate, by less and less.
+    Points of infinite PSNR are left out.
+    """
+    kept: list[int] = []
+    order = sorted(
+        np.flatnonzero(np.isfinite(curve.psnr)), key=lambda i: (curve.bpp[i], curve.psnr[i])
+    )
+    for i in order:
+        if kept and curve.psnr[i] <= curve.psnr[kept[-1]]:
+            continue
+        while kept and (
+            curve.bpp[kept[-1]] == curve.bpp[i]
+            or (len(kept) > 1 and _slope(curve, kept[-2], kept[-1]) <= _slope(curve, kept[-1], i))
+        ):
+            kept.pop()
+        kept.append(int(i))
+    arrays = ("bpp", "psnr", "ms_ssim", "ms_ssim_mean_of_db", "encode_s", "decode_s")
+    return curve._replace(
+        rate=tuple(curve.rate[i] for i in kept),
+        lmbda=tuple(curve.lmbda[i] for i in kept),
+        **{name: getattr(curve, name)[kept] for name in arrays},
+    )
+
+
+def common(points: Sequence[Point], codecs: Sequence[str]) -> tuple[list[Point], list[str]]:
+    """The rows of ``codecs`` on the images that all of them have, at the same size, at every rate.
+
+    A rate whose pictures are smaller than the codec's others (a coarse layer) compares with nothing
+    and is left out first.
+
+    Returns:
+        The rows, and a line for every kind of thing that was left out.
 
     Raises:
-        LicError: fewer than 4 points, PSNR that does not rise with rate, or too little overlap;
-            the integration would give a number all the same.
+        LicError: a codec has no rows, or no image is common to all.
     """
-    for curve in (anchor, test):
-        if len(curve.bpp) < 4:
-            raise LicError(f"{curve.codec} has {len(curve.bpp)} points; BD-rate takes at least 4")
-        if not (np.isfinite(curve.psnr).all() and (np.diff(curve.psnr) > 0).all()):
-            raise LicError(f"PSNR of {curve.codec} does not rise with rate: BD-rate has no meaning")
-    low = max(anchor.psnr[0], test.psnr[0])
-    high = min(anchor.psnr[-1], test.psnr[-1])
-    overlap = max(high - low, 0) / (test.psnr[-1] - test.psnr[0])
-    if overlap < min_overlap:
-        raise LicError(
-            f"{anchor.codec} covers {overlap:.0%} of the PSNR range of {test.codec}; BD-rate takes "
-            f"at least {min_overlap:.0%}: add rates"
+    notes: list[str] = []
+    sizes: dict[str, dict[str, tuple[int, int]]] = {}
+    groups: dict[tuple[str, float | None, int], list[Point]] = {}
+    for codec in dict.fromkeys(codecs):
+        mine = _distinct(points, codec)
+        own: dict[str, tuple[int, int]] = {}
+        for p in mine:
+            own[p.image] = max(own.get(p.image, (0, 0)), (p.width, p.height))
+        whole: dict[tuple[float | None, int], list[Point]] = {}
+        for p in mine:
+            whole.setdefault((p.lmbda, p.rate), []).append(p)
+        coarse = [
+            k for k, g in whole.items() if any((p.width, p.height) != own[p.image] for p in g)
+        ]
+        if coarse:
+            notes.append(f"{len(coarse)} rates of {codec} left out: their pictures are smaller")
+        groups |= {(codec, *k): group for k, group in whole.items() if k not in coarse}
+        sizes[codec] = own
+    everything = set().union(*sizes.values())
+    shared = {i for i in everything if len({own.get(i) for own in sizes.values()}) == 1}
+    for group in groups.values():
+        shared &= {p.image for p in group}
+    names = " and ".join(sizes)
+    if not shared:
+        raise LicError(f"no image is common to {names} at the same size: evaluate the same images")
+    if left := len(everything) - len(shared):
+        notes.append(
+            f"only the {len(shared)} images common to {names} at the same size are compared; "
+            f"{left} left out"
         )
-    import bjontegaard  # here, because it imports all of matplotlib.pyplot
+    return [p for group in groups.values() for p in group if p.image in shared], notes
 
-    value = bjontegaard.bd_rate(
-        anchor.bpp,
-        anchor.psnr,
-        test.bpp,
-        test.psnr,
-        method=method,
-        require_matching_points=False,
-        min_overlap=0,  # judged above, as an error and not as a warning
-    )
-    return float(value)
+
+def _distinct(points: Sequence[Point], codec: str) -> list[Point]:
+    """The rows of a codec; what several runs measured alike (their anchor) counts once."""
+    rows: dict[tuple[str, str, float | None, int], Point] = {}
+    for p in points:
+        if p.codec == codec:
+            first = rows.setdefault((p.dataset, p.image, p.lmbda, p.rate), p)
+            if (first.bpp, first.psnr) != (p.bpp, p.psnr):
+                raise LicError(
+                    f"{codec} has two results for {p.image} at one rate, {first.bpp:.4f} and "
+                    f"{p.bpp:.4f} bpp: give different runs different names"
+                )
+    if not rows:
+        raise LicError(f"there are no points of {codec}")
+    return list(rows.values())
+
+
+def _slope(curve: Curve, i: int, j: int) -> float:
+    return float((curve.psnr[j] - curve.psnr[i]) / (curve.bpp[j] - curve.bpp[i]))
 
 
 def _db(value: float) -> float:

@@ -128,6 +128,14 @@ class Zoo:
         return copy.deepcopy(self.ready(stem))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a run keeps for the next one stays out of the user's folders."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["LIC_CACHE"] = str(shared / "cache")
+
+
 @pytest.fixture(scope="session")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small set of the true layout for each ``conf/data``, by its name."""

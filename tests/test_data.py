@@ -494,6 +494,33 @@ def test_flips() -> None:
     assert all(upright(image, generator(s))[0, 0, 0] == 0 for s in range(50))
 
 
+def test_colours() -> None:
+    """Six orders of the channels, brighter and darker, softer and harder; the square as it was."""
+    plain, coloured = (
+        RandomResizedCrop(32, horizontal_flip=False, colours=c) for c in (False, True)
+    )
+    orders, contrasts, shifts = set(), [], []
+    for seed in range(60):
+        before, after = (crop(PHOTO, generator(seed)).float() for crop in (plain, coloured))
+        assert after.shape == before.shape and coloured(PHOTO, generator(seed)).dtype == torch.uint8
+        fits = []
+        for order in itertools.permutations(range(3)):
+            x, y = before[list(order)].flatten(), after.flatten()
+            inside = (y > 0) & (y < 255)  # not clipped
+            both = torch.stack([x[inside], y[inside]])
+            slope = torch.cov(both)[0, 1] / torch.cov(both)[0, 0]
+            rest = both[1] - both[1].mean() - slope * (both[0] - both[0].mean())
+            fits.append((rest.abs().max().item(), slope.item(), order))
+        error, slope, order = min(fits)
+        assert error < 1.1  # a straight line, up to rounding
+        orders.add(order)
+        contrasts.append(slope)
+        shifts.append((after.mean() - before.mean()).item())
+    assert len(orders) == 6
+    assert 0.49 < min(contrasts) < 0.7 and 1.0 < max(contrasts) < 1.26
+    assert min(shifts) < -10 and max(shifts) > 10
+
+
 def test_small_images_are_upscaled() -> None:
     x = RandomResizedCrop(64)(chw(NOISE), generator(0))
     assert x.shape == (3, 64, 64)

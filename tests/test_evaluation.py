@@ -27,6 +27,7 @@ from lic_train.codec import Codec, Reconstruction, Shape
 from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import BitstreamError, DataError, LicError, ModelError
 from lic_train.evaluation import RDPoint, evaluate, local_decoder
+from lic_train.ladder import anchor_rows
 from lic_train.report import figures, table
 
 BITS = 3.0  # what every latent of the codec below pretends to cost
@@ -419,7 +420,6 @@ def test_the_default_child_is_this_module() -> None:
     assert decoder_process.COMMAND == (sys.executable, "-m", "lic_train.decoder_process")
 
 
-# --- anchors -----------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def photo() -> Signal:
     """A smooth image with edges: JPEG of noise would say little."""
@@ -428,39 +428,15 @@ def photo() -> Signal:
     return Signal("photo", metrics.to_uint8(waves / 2 + 0.5))
 
 
-def test_jpeg_rows_are_of_files(photo: Signal, tmp_path: Path) -> None:
-    points = anchors.jpeg_points([photo], "set")
-    assert [p.rate for p in points] == list(anchors.LADDER)
-    assert {p.codec for p in points} == {"jpeg"}
-    array = photo.pixels.permute(1, 2, 0).contiguous().numpy()
-    for p in points[::8]:
-        path = tmp_path / f"{p.rate}.jpg"
-        Image.fromarray(array).save(path, quality=p.rate, subsampling="4:2:0", optimize=True)
-        assert p.bytes == path.stat().st_size and p.bpp == 8 * p.bytes / (200 * 176)
-        decoded = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
-        assert p.psnr == metrics.psnr(decoded, photo.pixels)
-        assert p.bpp_estimated is None and p.encode_s > 0 and p.decode_s > 0
-    assert points[-1].psnr > points[0].psnr + 8
-    assert all(0 < p.ms_ssim <= 1 for p in points)
-
-
-@pytest.mark.parametrize("anchor", anchors.ANCHORS.values(), ids=anchors.ANCHORS)
-def test_every_anchor_codes_and_describes_itself(anchor: anchors.Anchor, photo: Signal) -> None:
-    low, high = anchors.anchor_points(
-        anchor, [photo], "set", (anchor.qualities[1], anchor.qualities[-2])
-    )
-    assert high.bytes > low.bytes and high.psnr > low.psnr
-    text = anchor.describe()
-    assert text["pillow"] and "quality=" not in text["settings"]
-    assert "unknown" not in text["library"]
-
-
 # --- figures and tables ------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def measured(photo: Signal) -> list[RDPoint]:
-    own = anchors.anchor_points(anchors.WEBP, [photo], "set", (20, 60))
+    webp = replace(anchors.WEBP, qualities=(20, 60))
+    rows, missing = anchor_rows([anchors.JPEG, webp], [photo], "set")
+    assert missing == {}
+    own = [p for p in rows if p.codec == "webp"]
     renamed = [replace(p, codec="mine", rate=i) for i, p in enumerate(own)]
-    return anchors.jpeg_points([photo], "set") + renamed
+    return [p for p in rows if p.codec == "jpeg"] + renamed
 
 
 def text_of(points: list[RDPoint], **options: str) -> str:

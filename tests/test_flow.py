@@ -159,7 +159,7 @@ def test_symbols_of_every_scale_return_and_cost_what_they_should() -> None:
     encoder = LogisticEncoder()
     for part, scales in zip(symbols.split(7000), log_scales.split(7000), strict=True):
         encoder.add(part.numpy(), scales)
-    chunk, low_bits = encoder.finish(Tables(model))
+    chunk, low_bits = encoder.finish(Tables(model), model.likelihood)
     decoder = LogisticDecoder(chunk, low_bits, Tables(model), 20000)
     for part, scales in zip(symbols.split(7000), log_scales.split(7000), strict=True):
         assert (decoder.next(scales) == part.numpy()).all()

@@ -48,6 +48,15 @@ def test_jpeg_counts_its_scans_alone() -> None:
     assert b"\xff\x00" in stuffed and payload_bytes(stuffed) > len(stuffed) - 700
 
 
+def test_avif_counts_its_media_data() -> None:
+    data = file(format="AVIF", quality=30)
+    start = data.index(b"mdat")
+    assert payload_bytes(data) == int.from_bytes(data[start - 4 : start], "big") - 8
+    assert len(data) - payload_bytes(data) > 200
+    with pytest.raises(DataError, match="cannot be told"):
+        payload_bytes(data[:-1])
+
+
 def test_webp_counts_the_frame_without_its_header() -> None:
     data = file(format="WEBP", quality=30, method=6)
     assert data[12:16] == b"VP8 "

@@ -113,7 +113,7 @@ def test_every_target_gets_the_best_whole_rate(kind: type[Steps]) -> None:
     for target in targets:
         fits = [rate for rate in range(codec.num_rates) if bpp[rate] <= target]
         if fits:
-            assert meet(codec, x, target_bpp=target) == streams[max(fits)]
+            assert meet(codec, x, target_bpp=target).stream == streams[max(fits)]
         else:
             nearest = bpp.index(min(bpp))
             with pytest.raises(ModelError, match=f"nearest is rate {nearest} with .* bpp"):
@@ -121,7 +121,7 @@ def test_every_target_gets_the_best_whole_rate(kind: type[Steps]) -> None:
     for target in [v + d for v in psnr for d in (-0.01, 0, 0.01)] + [1e-3]:
         fits = [rate for rate in range(codec.num_rates) if psnr[rate] >= target]
         if fits:
-            assert meet(codec, x, target_psnr=target) == streams[min(fits)]
+            assert meet(codec, x, target_psnr=target).stream == streams[min(fits)]
         else:
             nearest = psnr.index(max(psnr))
             with pytest.raises(ModelError, match=f"nearest is rate {nearest} with .* dB"):
@@ -143,15 +143,18 @@ def test_real_rates_come_nearer_than_whole_ones() -> None:
     codec, x = ready_copy(Steps()), photo()
     ends = [Streams(codec, x).bpp(rate) for rate in (0, 5)]
     for target in torch.linspace(ends[0] * 1.05, ends[1] * 0.98, 7).tolist():
-        stream = meet(codec, x, target_bpp=target)
+        stream = meet(codec, x, target_bpp=target).stream
         got = 8 * len(stream.to_bytes()) * 3 / x.numel()
         assert 0.98 * target < got <= target
         assert stream == Bitstream.from_bytes(stream.to_bytes())
     for target in (24.0, 27.3, 33.3, 41.9):
-        decoded = codec.decompress(meet(codec, x, target_psnr=target))
-        assert target <= metrics.psnr(*map(metrics.to_uint8, (decoded, x))) < target + 0.15
-    assert meet(codec, x, target_bpp=1000) == codec.compress(x, 5)
-    assert meet(codec, x, target_psnr=0.1) == codec.compress(x, 0)
+        met = meet(codec, x, target_psnr=target)
+        decoded = codec.decompress(met.stream)
+        assert met.psnr == metrics.psnr(*map(metrics.to_uint8, (decoded, x)))
+        assert target <= met.psnr < target + 0.15
+        assert met.stream == codec.compress(x, met.rate)
+    assert meet(codec, x, target_bpp=1000).stream == codec.compress(x, 5)
+    assert meet(codec, x, target_psnr=0.1).stream == codec.compress(x, 0)
 
 
 @pytest.mark.parametrize("target", [0.0, -1.0, math.nan, math.inf])
@@ -170,7 +173,7 @@ def test_a_model_of_one_rate_meets_what_it_gives(zoo: Zoo, tmp_path: Path) -> No
     codec, x = zoo.ready("mean_scale"), zoo.photo(64, 64)
     stream = codec.compress(x)
     bpp = 8 * len(stream.to_bytes()) / 64**2
-    assert meet(codec, x, target_bpp=bpp) == stream
+    assert meet(codec, x, target_bpp=bpp).stream == stream
     with pytest.raises(
         ModelError, match=r"no rate of 0 \.\.\. 0 meets .* bpp: the nearest is rate 0"
     ):

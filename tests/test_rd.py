@@ -1,4 +1,4 @@
-"""Curves, rates at equal PSNR and BD-rate, against values computed by others."""
+"""Curves, common images, hulls and rates at equal PSNR."""
 
 from __future__ import annotations
 
@@ -30,15 +30,11 @@ class Row:
     decode_s: float = 0.0
 
 
-# CompressAI's published results on Kodak (8-bit RGB PSNR), its repository at 869a9f5,
+# CompressAI's published results of VTM on Kodak (8-bit RGB PSNR), its repository at 869a9f5,
 # results/image/kodak: (bpp, dB).
 VTM = [
     (0.048245, 26.1448), (0.112495, 28.4930), (0.245817, 31.1999), (0.490545, 34.2615),
     (0.874810, 37.4198), (1.430850, 40.4244), (2.324607, 43.5058), (3.632609, 46.5918),
-]  # fmt: skip
-MBT2018_MEAN = [
-    (0.123922, 27.6995), (0.197981, 29.3588), (0.307244, 31.1289), (0.460612, 32.9507),
-    (0.661665, 34.9683), (0.914405, 36.9111), (1.234209, 38.8375), (1.619090, 40.6333),
 ]  # fmt: skip
 
 
@@ -48,39 +44,6 @@ def rows(codec: str, curve: list[tuple[float, float]], image: str = "a") -> list
 
 def curve(codec: str, points: list[tuple[float, float]]) -> rd.Curve:
     return rd.mean_curve(rows(codec, points), codec)
-
-
-def test_bd_rate_gives_the_published_value() -> None:
-    vtm, mean_scale = curve("vtm", VTM), curve("mbt2018-mean", MBT2018_MEAN)
-    assert rd.bd_rate(vtm, mean_scale) == pytest.approx(21.3, abs=0.05)
-    assert rd.bd_rate(vtm, vtm) == pytest.approx(0, abs=1e-9)
-    # The integration by the package and our interpolation are of the same curve.
-    grid = np.linspace(mean_scale.psnr[0], mean_scale.psnr[-1], 2001)
-    logs = [
-        math.log(rd.rate_at(mean_scale.bpp, mean_scale.psnr, q) / rd.rate_at(vtm.bpp, vtm.psnr, q))
-        for q in grid
-    ]
-    assert 100 * (math.exp(np.mean(logs)) - 1) == pytest.approx(21.28, abs=0.05)
-
-
-def test_bd_rate_of_a_known_factor() -> None:
-    cheaper = [(0.8 * b, q) for b, q in VTM]
-    assert rd.bd_rate(curve("vtm", VTM), curve("cheaper", cheaper)) == pytest.approx(-20)
-
-
-@pytest.mark.parametrize(
-    ("test", "why"),
-    [
-        (VTM[:3], "3 points"),
-        ([(b, q - 12) for b, q in VTM], "covers"),
-        ([(b, q + 40) for b, q in VTM], "covers 0%"),
-        ([VTM[0], (0.1, 25.0), *VTM[2:]], "does not rise"),
-        ([*VTM[:-1], (3.6, math.inf)], "does not rise"),
-    ],
-)
-def test_bd_rate_refuses_what_has_no_meaning(test: list[tuple[float, float]], why: str) -> None:
-    with pytest.raises(LicError, match=why):
-        rd.bd_rate(curve("vtm", VTM), curve("test", test))
 
 
 def test_mean_curve_is_the_mean_of_db_in_order_of_rate() -> None:
@@ -156,3 +119,34 @@ def test_a_coarse_layer_is_not_compared_with_full_size_images() -> None:
 def test_nearest_is_by_mean_rate() -> None:
     assert rd.nearest(rows("jpeg", VTM), 0.3) == 2
     assert rd.nearest(rows("jpeg", VTM), 99.0) == 7
+
+
+def test_rows_that_several_runs_share_count_once_and_may_not_contradict() -> None:
+    points = rows("jpeg", VTM)
+    again = [replace(p, encode_s=1.0) for p in points]
+    assert rd.mean_curve([*points, *again], "jpeg").bpp == pytest.approx([b for b, _ in VTM])
+    with pytest.raises(LicError, match="two results for a"):
+        rd.mean_curve([*points, replace(points[0], bpp=0.04)], "jpeg")
+
+
+def test_only_common_images_of_equal_size_compare_and_a_line_says_so() -> None:
+    points = [p for image in "abc" for p in rows("jpeg", VTM, image)]
+    points += [p for image in "bcd" for p in rows("mine", VTM, image)]
+    points = [replace(p, width=99) if (p.codec, p.image) == ("mine", "c") else p for p in points]
+    kept, notes = rd.common(points, ("jpeg", "mine"))
+    assert {p.image for p in kept} == {"b"} and len(kept) == 2 * len(VTM)
+    assert len(notes) == 1 and "only the 1 images common to jpeg and mine" in notes[0]
+    with pytest.raises(LicError, match="no image is common"):
+        rd.common([p for p in points if p.image != "b"], ("jpeg", "mine"))
+    coarse = Row("mine", 99, 0.01, 40.0, "b", width=8)
+    kept, notes = rd.common([*points, coarse], ("jpeg", "mine"))
+    assert len(kept) == 2 * len(VTM) and "pictures are smaller" in notes[0]
+
+
+def test_the_hull_is_what_one_would_choose_among() -> None:
+    worse = [(0.11, 27.0), (0.6, 34.3), (0.25, 31.0), (9.0, math.inf), (0.490545, 30.0)]
+    hull = rd.hull(curve("sweep", VTM + worse))
+    assert list(zip(hull.bpp, hull.psnr, strict=True)) == VTM
+    assert hull.rate == tuple(range(8))
+    slopes = np.diff(hull.psnr) / np.diff(hull.bpp)
+    assert (np.diff(slopes) < 0).all()

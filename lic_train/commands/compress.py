@@ -36,13 +36,14 @@ def run(options: argparse.Namespace) -> None:
         print(f"{options.image}: {picture.note}", file=sys.stderr)
     codec = load_codec(options.model, options.device, options.set)
     x = picture.pixels[None].to(torch.device(options.device)).float() / 255
+    reached = ""
     if options.target_bpp is None and options.target_psnr is None:
         stream = codec.compress(x, options.rate)
     else:
-        targets = {"target_bpp": options.target_bpp, "target_psnr": options.target_psnr}
-        stream = meet(codec, x, **targets)
+        met = meet(codec, x, target_bpp=options.target_bpp, target_psnr=options.target_psnr)
+        stream, reached = met.stream, f", rate {met.rate:.4g}, {met.psnr:.2f} dB"
     data = stream.to_bytes()
     write_whole(options.file, data)
     height, width = codec.reference(x, stream.rate).shape[-2:]
     bpp = 8 * len(data) / (height * width)
-    print(f"{options.file}: {len(data)} bytes, {bpp:.4f} bpp, {width}x{height}")
+    print(f"{options.file}: {len(data)} bytes, {bpp:.4f} bpp, {width}x{height}{reached}")

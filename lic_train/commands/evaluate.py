@@ -1,4 +1,4 @@
-"""Code a folder of images to files, beside JPEG; write the RD tables."""
+"""Code a folder of images to files, beside anchors; write the RD tables."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--save-images", type=int, default=3, metavar="N")
+    parser.add_argument(
+        "--anchors",
+        nargs="+",
+        default=["jpeg"],
+        metavar="CODEC",
+        help="conventional codecs beside it (default: jpeg); see lic anchors",
+    )
     model_arguments(parser)
 
 
@@ -37,5 +44,6 @@ def run(options: argparse.Namespace) -> None:
         save_images=options.save_images,
         device=options.device,
         overrides=options.set,
+        anchors=options.anchors,
     )
     conclude(points, name, options.out.resolve())

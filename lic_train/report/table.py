@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import IO
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lic_train.bd import bd_rate
 from lic_train.errors import LicError
-from lic_train.rd import Curve, Point, RateSaved, bd_rate, mean_curve, nearest, rates_saved
+from lic_train.rd import Curve, Point, RateSaved, mean_curve, nearest, rates_saved
 
 PLAIN_WIDTH = 100
 """Columns of a table that goes to a file or a pipe."""
@@ -23,7 +25,7 @@ def results_table(points: Sequence[Point], codec: str, anchor: str = "jpeg") -> 
     """Every operating point of ``codec`` by increasing rate, each with the anchor's nearest.
 
     Rates are measured from files; the caption says what is saved at equal PSNR, point by point or,
-    of many points, at the ends, and as BD-rate where ``rd.bd_rate`` gives one.
+    of many points, at the ends, and as BD-rate where ``bd.bd_rate`` gives one.
 
     Args:
         points: rows of one dataset.
@@ -55,6 +57,40 @@ def results_table(points: Sequence[Point], codec: str, anchor: str = "jpeg") -> 
     if against and len(curve.bpp) >= 4:
         captions.append(_bd_rate(against, curve))
     table.caption = "\n".join(captions) or None
+    return table
+
+
+def anchors_table(points: Sequence[Point], about: Sequence[dict[str, str]]) -> Table:
+    """A line for every anchor: what it covers, its BD-rate against the first, and who did the work.
+
+    Args:
+        points: rows of one dataset.
+        about: of each anchor that has rows, its ``codec``, ``title`` and ``library``.
+    """
+    curves = [mean_curve(points, entry["codec"]) for entry in about]
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    table.title = f"{points[0].dataset}, means over {curves[0].images} images"
+    table.add_column("codec", no_wrap=True)
+    for header in ("bpp", "PSNR dB", f"BD-rate % / {about[0]['title']}"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("library")
+    refused: list[str] = []
+    for entry, curve in zip(about, curves, strict=True):
+        figure = "-"
+        if curve is not curves[0]:
+            try:
+                figure = f"{bd_rate(curves[0], curve):+.1f}"
+            except LicError as error:
+                refused.append(f"no BD-rate: {error}")
+        finite = curve.psnr[np.isfinite(curve.psnr)]
+        table.add_row(
+            entry["title"],
+            f"{curve.bpp.min():.3f} - {curve.bpp.max():.3f}",
+            f"{finite.min():.2f} - {finite.max():.2f}" if finite.size else "inf",
+            figure,
+            entry["library"],
+        )
+    table.caption = "\n".join(refused) or None
     return table
 
 

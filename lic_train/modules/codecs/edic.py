@@ -9,6 +9,7 @@ import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianMixtureConditional
 from torch import Tensor, nn
 
+from lic_train import accounts
 from lic_train.modules.codecs.hyperprior import HyperpriorCodec
 from lic_train.modules.codecs.transform import float32
 from lic_train.modules.layers import transforms
@@ -22,9 +23,10 @@ from lic_train.modules.layers.mixture import (
     encode_mixture,
     escape_likelihood,
     fixed_point,
+    mixture_bits,
 )
 from lic_train.modules.layers.padding import crop_to
-from lic_train.modules.layers.symbols import seal, unseal, verify
+from lic_train.modules.layers.symbols import information, seal, unseal, verify
 
 
 class EDIC(HyperpriorCodec):
@@ -125,7 +127,15 @@ class EDIC(HyperpriorCodec):
     def encode_latents(self, y: Tensor) -> list[bytes]:
         z_hat, chunks = self.encode_side(y)
         symbols = torch.round(y.float()).long().flatten().cpu().numpy()
-        return [seal(encode_mixture(symbols, self._mixture(z_hat)), symbols), *chunks]
+        mixture = self._mixture(z_hat)
+        chunk = encode_mixture(symbols, mixture)
+
+        def entry() -> accounts.Entry:
+            bits, escaped = mixture_bits(symbols, mixture)
+            return accounts.Entry(len(chunk), bits, information(self.latents(y)[1]["y"]), escaped)
+
+        accounts.add(entry)
+        return [seal(chunk, symbols), *chunks]
 
     def decode_latents(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor:
         chunk, checksum = unseal(chunks[0])

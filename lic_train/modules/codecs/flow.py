@@ -72,6 +72,7 @@ class Flow(Codec):
     """
 
     real_rates = True
+    own_lmbda = True
 
     def __init__(
         self,
@@ -199,7 +200,7 @@ class Flow(Codec):
             checks.append(_integers(decoded * MEANS_PER_STEP))
 
         self._quantise(x, _step(head, ModelError), see)
-        chunk, low_bits = encoder.finish(Tables(self.logistic))
+        chunk, low_bits = encoder.finish(Tables(self.logistic), self.logistic.likelihood)
         return [head + seal(chunk, _checked(head, checks)), low_bits]
 
     def decode(self, chunks: list[bytes], shape: Shape, rate: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from compressai.entropy_models import GaussianConditional
 from torch import Tensor
 
+from lic_train import accounts
 from lic_train.modules.codecs.hyperprior import HyperpriorCodec
 from lic_train.modules.codecs.transform import float32
 from lic_train.modules.layers.exact import MEANS_PER_UNIT, scale_indexes, snap
@@ -17,7 +18,9 @@ from lic_train.modules.layers.symbols import (
     SymbolDecoder,
     Tables,
     encode_symbols,
+    information,
     seal,
+    table_bits,
     unseal,
     verify,
 )
@@ -85,17 +88,28 @@ class GaussianCodec(HyperpriorCodec):
         rows = _rows(y)
         symbols: list[np.ndarray] = []
         indexes: list[np.ndarray] = []
+        priced: list[tuple[Tensor, ...]] = []
 
         def code(positions: Tensor, scales: Tensor, means: Tensor) -> Tensor:
             means = snap(means)
             rounded = torch.round(rows[positions] - means)
             symbols.append(_flat(rounded))
             indexes.append(_flat(scale_indexes(scales, self.gaussian_conditional.scale_table)))
+            priced.append((rounded + means, scales, means))
             return rounded + means
 
         y_hat = self.walk(z_hat, (y.shape[-2], y.shape[-1]), code)
         tables = Tables(self.gaussian_conditional)
-        chunk = encode_symbols(np.concatenate(symbols), np.concatenate(indexes), tables)
+        coded = np.concatenate(symbols), np.concatenate(indexes), tables
+        chunk = encode_symbols(*coded)
+
+        def entry() -> accounts.Entry:
+            likelihoods = [self._likelihood(*(t.float() for t in step)) for step in priced]
+            estimated = np.concatenate([information(p) for p in likelihoods])
+            bits, escaped = table_bits(*coded)
+            return accounts.Entry(len(chunk), bits, estimated, escaped)
+
+        accounts.add(entry)
         return [seal(chunk, _steps(y_hat)), *chunks]
 
     def decode_latents(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor:

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from lic_train.codec import Codec, Reconstruction, Shape
 from lic_train.errors import BitstreamError
 from lic_train.modules.layers.binarizer import Binarizer
-from lic_train.modules.layers.bits import pack_numbers, pack_signs, unpack_numbers, unpack_signs
+from lic_train.modules.layers.bit_context import BitContext, Forecast, likelihood_of, nothing_known
+from lic_train.modules.layers.bits import (
+    decode_signs,
+    encode_signs,
+    pack_numbers,
+    snap_chances,
+    unpack_numbers,
+)
 from lic_train.modules.layers.exact import in_float64
 from lic_train.modules.layers.tiles import Grid
 
@@ -34,7 +41,8 @@ class ProgressiveCodec(Codec):
     A file holds one chunk of raw bits per iteration, so that its first chunks are the file of a
     lower rate, and before them one that is empty unless :attr:`target_psnr` was set when it was
     made: then it says how many iterations each tile got. Every pattern of bits is the file of some
-    image: damage beyond a wrong length is seen by the checksum of the file alone.
+    image: damage beyond a wrong length is seen by the checksum of the file alone. With ``context``
+    the bits of an iteration are entropy coded given those before, where that makes them fewer.
 
     Args:
         encoder: ``(residual (N, 3, H, W), state) -> (y (N, bits, H/stride, W/stride), state)``,
@@ -46,8 +54,11 @@ class ProgressiveCodec(Codec):
         additive: whether reconstructions add up; else every iteration gives the whole image.
         tile: side in pixels of squares that are coded independently; None codes the image whole.
         target_psnr: see the attribute.
+        context: channels of the net that predicts bits from bits; 0: bits are sent as they are.
+        code_bits: False does not use it, to see what it saves.
     """
 
+    own_lmbda = True
     target_psnr: float | None
     """dB at which a tile (without tiles: the image) gets no further iterations; None sends all.
     It concerns coding alone, so it can be set on a trained codec."""
@@ -63,6 +74,8 @@ class ProgressiveCodec(Codec):
         additive: bool,
         tile: int | None = None,
         target_psnr: float | None = None,
+        context: int = 0,
+        code_bits: bool = True,
     ) -> None:
         super().__init__()
         if iterations < 1:
@@ -71,6 +84,9 @@ class ProgressiveCodec(Codec):
             raise ValueError(f"tile is {tile}, it must be a multiple of {stride}, or null")
         self.encoder, self.decoder = encoder, decoder
         self.binarizer = Binarizer()
+        alone = tile == stride  # one position a tile: it has no neighbours
+        self.context = BitContext(bits, context, 1 if alone else 3) if context else None
+        self.code_bits = code_bits
         self.bits, self.stride, self.tile = bits, stride, tile
         self.num_rates, self.additive = iterations, additive
         self.target_psnr = target_psnr
@@ -109,16 +125,31 @@ class ProgressiveCodec(Codec):
         coded = list(self.steps(grid.split(x)))
         counts = self._counts([x_hat for _, x_hat in coded], x, grid)
         shown, reconstructions = torch.zeros_like(coded[0][1]), []
+        forecast = self._forecast(coded[0][0])
         for t, (b, x_hat) in enumerate(coded):
             going_on = counts > t
             shown = torch.where(going_on[:, None, None, None], x_hat, shown)
-            likelihoods = {"bits": torch.full_like(b[going_on], 0.5)}
+            likelihoods = {"bits": self._likelihood(b, forecast)[going_on]}
             if t == 0 and self._stops():
                 likelihoods["counts"] = torch.full_like(counts, 0.5**self.count_bits, dtype=b.dtype)
             image = grid.join(shown, *x.shape[-2:])
             weight = 1 / self.num_rates
             reconstructions.append(Reconstruction(image, x, likelihoods, f"iter{t:02d}", weight))
         return reconstructions
+
+    def _likelihood(self, b: Tensor, forecast: Forecast) -> Tensor:
+        """Of the bits of the next iteration: in eval those that the coder has."""
+        logits = forecast.next()
+        forecast.seen(b)
+        if self.training:
+            return likelihood_of(b, logits)
+        chances = snap_chances(logits)
+        return torch.where(b > 0, chances, 1 - chances).to(b)
+
+    def _forecast(self, like: Tensor) -> Forecast:
+        if self.context is None or not self.code_bits:
+            return Forecast(nothing_known, like)
+        return Forecast(self._network(self.context), like)
 
     def encode(self, x: Tensor, rate: float) -> list[bytes]:
         grid = self._grid(x.shape)
@@ -127,8 +158,12 @@ class ProgressiveCodec(Codec):
         coded = list(islice(self.steps(grid.split(x)), needed))
         counts = self._counts([x_hat for _, x_hat in coded], x, grid)
         first = pack_numbers(counts - 1, self.count_bits) if self._stops() else b""
-        chunks = [pack_signs(b[counts > t]) for t, (b, _) in enumerate(coded[: int(rate) + 1])]
-        return [first, *chunks]
+        forecast, chunks = self._forecast(coded[0][0]), [first]
+        for t, (b, _) in enumerate(coded[: int(rate) + 1]):
+            going_on = counts > t
+            chunks.append(encode_signs(b[going_on], snap_chances(forecast.next())[going_on]))
+            forecast.seen(b)
+        return chunks
 
     def decode(self, chunks: list[bytes], shape: Shape, rate: int) -> Tensor:
         if len(chunks) != self.chunks_at(rate) or len(shape) != 4 or shape[1] != 3:
@@ -144,13 +179,15 @@ class ProgressiveCodec(Codec):
         size = (self.bits, grid.height // self.stride, grid.width // self.stride)
         image_hat, state = torch.zeros(tiles, 3, grid.height, grid.width, device=device), None
         shown, decoder = image_hat, self._network(self.decoder)
+        forecast = self._forecast(torch.empty(tiles, *size, device=device))
         for t, chunk in enumerate(chunks[1:]):
             going_on = counts > t
             # Tiles that have stopped go on with some bits or other: the same shapes as in the
             # encoder give the same floats.
-            b = torch.ones(tiles, *size)
-            b[going_on] = unpack_signs(chunk, (int(going_on.sum()), *size))
-            decoded, state = decoder(b.to(device), state)
+            b = torch.ones(tiles, *size, device=device)
+            b[going_on] = decode_signs(chunk, snap_chances(forecast.next())[going_on]).to(device)
+            forecast.seen(b)
+            decoded, state = decoder(b, state)
             image_hat = image_hat + decoded if self.additive else decoded
             shown = torch.where(going_on[:, None, None, None].to(device), image_hat, shown)
         return grid.join(_unscaled(shown), *shape[-2:])

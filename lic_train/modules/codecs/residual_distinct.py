@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from lic_train.modules.codecs.progressive import ProgressiveCodec
+from torch import nn
+
+from lic_train.modules.codecs.patch import PatchCodec
 from lic_train.modules.layers.conv_lstm import Stages
-from lic_train.modules.layers.patches import PATCH, decoder, encoder
+from lic_train.modules.layers.patches import decoder, encoder
 
 
-class ResidualDistinct(ProgressiveCodec):
+class ResidualDistinct(PatchCodec):
     """Toderici et al. 2016, "Variable Rate Image Compression with Recurrent Neural Networks"
     (arXiv 1511.06085): the fully connected residual autoencoder, distinct weights.
 
@@ -17,30 +19,11 @@ class ResidualDistinct(ProgressiveCodec):
         b_t -> D_t: 4 x (FC, tanh) -> r_hat_t;  x_hat_t = r_hat_1 + ... + r_hat_t
 
     Not reproduced: the training data and schedule.
-
-    Args:
-        width: of the hidden layers.
-        bits: per patch and iteration.
-        iterations: that are trained and can be sent, each with two networks.
-        additive: False would ask for the whole patch at every iteration.
-        target_psnr: dB at which a patch gets no further iterations; None sends all.
     """
 
-    def __init__(
-        self,
-        width: int = 512,
-        bits: int = 4,
-        iterations: int = 16,
-        additive: bool = True,
-        target_psnr: float | None = None,
-    ) -> None:
-        super().__init__(
-            Stages(encoder(width, bits) for _ in range(iterations)),
-            Stages(decoder(width, bits) for _ in range(iterations)),
-            bits=bits,
-            stride=PATCH,
-            iterations=iterations,
-            additive=additive,
-            tile=PATCH,
-            target_psnr=target_psnr,
-        )
+    paper_adds = True
+
+    def networks(self, width: int, bits: int, iterations: int) -> tuple[nn.Module, nn.Module]:
+        pairs = [(encoder(width, bits), decoder(width, bits)) for _ in range(iterations)]
+        encoders, decoders = zip(*pairs, strict=True)
+        return Stages(encoders), Stages(decoders)

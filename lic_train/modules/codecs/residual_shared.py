@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from lic_train.modules.codecs.progressive import ProgressiveCodec
-from lic_train.modules.layers.patches import PATCH, decoder, encoder
+from torch import nn
+
+from lic_train.modules.codecs.patch import PatchCodec
+from lic_train.modules.layers.patches import decoder, encoder
 
 
-class ResidualShared(ProgressiveCodec):
+class ResidualShared(PatchCodec):
     """Toderici et al. 2016, "Variable Rate Image Compression with Recurrent Neural Networks"
     (arXiv 1511.06085): the fully connected residual autoencoder, shared weights.
 
@@ -17,30 +19,9 @@ class ResidualShared(ProgressiveCodec):
 
     The network cannot know which residual it has before it: the paper's weakest model, there to be
     compared with. Not reproduced: the training data and schedule.
-
-    Args:
-        width: of the hidden layers.
-        bits: per patch and iteration.
-        iterations: that are trained and can be sent.
-        additive: False would ask for the whole patch at every iteration.
-        target_psnr: dB at which a patch gets no further iterations; None sends all.
     """
 
-    def __init__(
-        self,
-        width: int = 512,
-        bits: int = 4,
-        iterations: int = 16,
-        additive: bool = True,
-        target_psnr: float | None = None,
-    ) -> None:
-        super().__init__(
-            encoder(width, bits),
-            decoder(width, bits),
-            bits=bits,
-            stride=PATCH,
-            iterations=iterations,
-            additive=additive,
-            tile=PATCH,
-            target_psnr=target_psnr,
-        )
+    paper_adds = True
+
+    def networks(self, width: int, bits: int, iterations: int) -> tuple[nn.Module, nn.Module]:
+        return encoder(width, bits), decoder(width, bits)

@@ -30,6 +30,8 @@ class RNN(ProgressiveCodec):
             gives the whole image at every iteration.
         tile: side in pixels of squares coded independently, a multiple of 16; None: none.
         target_psnr: dB at which a tile gets no further iterations; None sends all.
+        context: channels of the net that predicts bits from bits; 0: bits are sent as they are.
+        code_bits: False does not use it, to see what it saves.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class RNN(ProgressiveCodec):
         additive: bool = False,
         tile: int | None = None,
         target_psnr: float | None = None,
+        context: int = 0,
+        code_bits: bool = True,
     ) -> None:
         if width < 16 or width % 16:
             raise ValueError(f"width is {width}, it must be a multiple of 16")
@@ -52,6 +56,8 @@ class RNN(ProgressiveCodec):
             additive=additive,
             tile=tile,
             target_psnr=target_psnr,
+            context=context,
+            code_bits=code_bits,
         )
 
 

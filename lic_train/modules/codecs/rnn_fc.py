@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from lic_train.modules.codecs.progressive import ProgressiveCodec
-from lic_train.modules.layers.patches import PATCH, recurrent_decoder, recurrent_encoder
+from torch import nn
+
+from lic_train.modules.codecs.patch import PatchCodec
+from lic_train.modules.layers.patches import recurrent_decoder, recurrent_encoder
 
 
-class PatchLSTM(ProgressiveCodec):
+class PatchLSTM(PatchCodec):
     """Toderici et al. 2016, "Variable Rate Image Compression with Recurrent Neural Networks"
     (arXiv 1511.06085): the LSTM of its figure 2.
 
@@ -15,32 +17,10 @@ class PatchLSTM(ProgressiveCodec):
         r_{t-1} -> FC, tanh -> LSTM -> LSTM -> FC, tanh -> B -> b_t, 4 bits per 8x8 pixels
         b_t -> FC, tanh -> LSTM -> LSTM -> FC, tanh -> x_hat_t
 
-    A 32x32 thumbnail costs 64 bits, 8 bytes, an iteration. Not reproduced: the training data and
-    schedule; the activation of the last layer is not published.
-
-    Args:
-        width: of every layer.
-        bits: per patch and iteration.
-        iterations: that are trained and can be sent.
-        additive: whether reconstructions add up; the paper's LSTM gives the whole patch each time.
-        target_psnr: dB at which a patch gets no further iterations; None sends all.
+    Not reproduced: the training data and schedule. The last activation is not published.
     """
 
-    def __init__(
-        self,
-        width: int = 512,
-        bits: int = 4,
-        iterations: int = 16,
-        additive: bool = False,
-        target_psnr: float | None = None,
-    ) -> None:
-        super().__init__(
-            recurrent_encoder(width, bits),
-            recurrent_decoder(width, bits),
-            bits=bits,
-            stride=PATCH,
-            iterations=iterations,
-            additive=additive,
-            tile=PATCH,
-            target_psnr=target_psnr,
-        )
+    paper_adds = False
+
+    def networks(self, width: int, bits: int, iterations: int) -> tuple[nn.Module, nn.Module]:
+        return recurrent_encoder(width, bits), recurrent_decoder(width, bits)

@@ -12,13 +12,15 @@ class Binarizer(nn.Module):
     """Toderici et al. 2016 (arXiv 1511.06085), section 3.1, after Raiko et al. (1406.2989).
 
     In training the bit is +1 with probability (1 + y) / 2, so that its mean is y; the gradient is
-    that of the mean, the identity. In eval it is the sign, and that of 0 is +1: 0 is no bit.
+    that of the mean, the identity. In eval, and behind an encoder that is frozen, which the noise
+    could teach nothing, it is the sign, and that of 0 is +1: 0 is no bit.
     """
 
     def forward(self, y: Tensor) -> Tensor:
         """y in [-1, 1], any shape, to -1 and +1, float32."""
         y = y.float()
-        threshold = 2 * torch.rand_like(y) - 1 if self.training else torch.zeros_like(y)
+        learns = self.training and y.requires_grad
+        threshold = 2 * torch.rand_like(y) - 1 if learns else torch.zeros_like(y)
         return _StraightThrough.apply(y, threshold)
 
 

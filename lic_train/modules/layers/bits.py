@@ -1,12 +1,22 @@
-"""Tensors of bits and small numbers as bytes, eight bits each, without any coding."""
+"""Tensors of bits and small numbers as bytes: eight to a byte, or more where chances differ."""
 
 from __future__ import annotations
 
+import zlib
+
+import constriction
 import numpy as np
 import torch
 from torch import Tensor
 
 from lic_train.errors import BitstreamError
+
+CHANCES = 1 << 12
+"""Chances are multiples of one part of so many: coarse enough for all machines to find the same."""
+RAREST = 16
+CHECK_BYTES = 2
+
+_BIT = constriction.stream.model.Bernoulli(perfect=False)
 
 
 def pack_signs(signs: Tensor) -> bytes:
@@ -39,3 +49,52 @@ def unpack_numbers(chunk: bytes, count: int, width: int) -> Tensor:
     """The inverse, int64 on the CPU; raises as :func:`unpack_signs`."""
     places = 2 ** torch.arange(width - 1, -1, -1)
     return ((unpack_signs(chunk, (count, width)) > 0) * places).sum(1)
+
+
+def snap_chances(logits: Tensor) -> Tensor:
+    """Chances of +1 as the coder has them, float64, of logits."""
+    steps = torch.round(CHANCES * torch.sigmoid(logits.double()))
+    return steps.clamp(RAREST, CHANCES - RAREST) / CHANCES
+
+
+def encode_signs(signs: Tensor, chances: Tensor) -> bytes:
+    """-1 and +1 under their chances of being +1, as :func:`snap_chances` gives them; as
+    :func:`pack_signs` does where that is no longer."""
+    raw = pack_signs(signs)
+    if bool((chances == 0.5).all()):  # nothing is known: without a context model bits are sent raw
+        return raw
+    coder = constriction.stream.stack.AnsCoder()
+    ones = (signs > 0).flatten().int().cpu().numpy()
+    coder.encode_reverse(ones, _BIT, _flat(chances))
+    # The last word's high bytes are often zero, and the length tells that they are missing.
+    coded = coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+    return min(raw, _check(raw) + coded, key=len)
+
+
+def decode_signs(chunk: bytes, chances: Tensor) -> Tensor:
+    """The inverse, float32 on the CPU, in the shape of the chances.
+
+    Raises:
+        BitstreamError: the chunk is malformed, or decodes to other bits than were coded.
+    """
+    shape = tuple(chances.shape)
+    if len(chunk) >= -(-chances.numel() // 8):
+        return unpack_signs(chunk, shape)
+    check, words = chunk[:CHECK_BYTES], chunk[CHECK_BYTES:]
+    if len(check) < CHECK_BYTES or words.endswith(b"\0"):
+        raise BitstreamError("a chunk of the stream does not end as it should: it is malformed")
+    words += bytes(-len(words) % 4)
+    coder = constriction.stream.stack.AnsCoder(np.frombuffer(words, "<u4").astype(np.uint32))
+    ones = coder.decode(_BIT, _flat(chances))
+    signs = torch.from_numpy(ones).float().mul_(2).sub_(1).reshape(shape)
+    if _check(pack_signs(signs)) != check:
+        raise BitstreamError("the decoded bits are not those that were coded: it is malformed")
+    return signs
+
+
+def _flat(chances: Tensor) -> np.ndarray:
+    return chances.flatten().cpu().numpy().astype(np.float64)
+
+
+def _check(raw: bytes) -> bytes:
+    return zlib.crc32(raw).to_bytes(4, "little")[:CHECK_BYTES]

@@ -6,16 +6,28 @@ import torch
 from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor
 
-from lic_train.modules.layers.symbols import SymbolDecoder, Tables, encode_symbols
+from lic_train import accounts
+from lic_train.modules.layers.symbols import (
+    SymbolDecoder,
+    Tables,
+    encode_symbols,
+    information,
+    table_bits,
+)
 
 
 def encode_bottleneck(model: EntropyBottleneck, z: Tensor) -> tuple[Tensor, bytes]:
     """Code z ``(1, N, h, w)``; return z_hat, float32 and equal to the decoder's, and the chunk."""
     medians = _medians(model)
     symbols = torch.round(z.float() - medians)
-    chunk = encode_symbols(
-        symbols.int().flatten().cpu().numpy(), _channel_indexes(z.shape), Tables(model)
-    )
+    coded = symbols.int().flatten().cpu().numpy(), _channel_indexes(z.shape), Tables(model)
+    chunk = encode_symbols(*coded)
+
+    def entry() -> accounts.Entry:
+        bits, escaped = table_bits(*coded)
+        return accounts.Entry(len(chunk), bits, information(model(z.float())[1]), escaped)
+
+    accounts.add(entry)
     return symbols + medians, chunk
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 GAIN = 3.0
@@ -92,6 +93,21 @@ class Stages(nn.ModuleList):
         return y, (calls or 0) + 1
 
 
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution; on maps of a single pixel the matrix product it is, in bf16 on a CPU six
+    times as fast."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2:] != (1, 1):
+            return super().forward(x)
+        return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
+
+
 def conv(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> nn.Conv2d:
     """A convolution without bias whose output has ``1 / stride`` of the sides."""
+    if kernel == stride == 1:
+        return Pointwise(in_channels, out_channels, bias=False)
     return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)

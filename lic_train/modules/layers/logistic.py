@@ -6,6 +6,7 @@ a symbol are written as they are and only the rest, under a density as much narr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,15 @@ from compressai.entropy_models import GaussianConditional
 from compressai.ops import LowerBound
 from torch import Tensor
 
+from lic_train import accounts
 from lic_train.errors import BitstreamError, ModelError
-from lic_train.modules.layers.symbols import SymbolDecoder, Tables, encode_symbols
+from lic_train.modules.layers.symbols import (
+    SymbolDecoder,
+    Tables,
+    encode_symbols,
+    information,
+    table_bits,
+)
 
 SCALES_PER_OCTAVE = 8
 LOWEST, TABLED, HIGHEST = -5, 5, 24
@@ -81,6 +89,7 @@ class LogisticEncoder:
         self._high: list[np.ndarray] = []
         self._rows: list[np.ndarray] = []
         self._bits: list[np.ndarray] = []
+        self._told: list[tuple[np.ndarray, np.ndarray, Tensor]] = []
 
     def add(self, symbols: np.ndarray, log_scales: Tensor) -> None:
         """Add ``symbols``, int64, flat, that lie around 0 with these scales."""
@@ -91,13 +100,31 @@ class LogisticEncoder:
             raise ModelError("the step is too small: a latent is too many steps from its mean")
         self._high.append(high)
         self._rows.append(rows)
+        self._told.append((symbols, low_bits, log_scales.flatten()))
         places, present = _places(low_bits)
         self._bits.append((shifted[:, None] >> places & 1)[present])
 
-    def finish(self, tables: Tables) -> tuple[bytes, bytes]:
-        """The range coder's bytes, and the low bits."""
-        chunk = encode_symbols(np.concatenate(self._high), np.concatenate(self._rows), tables)
-        return chunk, np.packbits(np.concatenate(self._bits).astype(np.uint8)).tobytes()
+    def finish(
+        self, tables: Tables, likelihood: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[bytes, bytes]:
+        """The range coder's bytes, and the low bits.
+
+        Args:
+            tables, likelihood: of the model; the likelihoods are for the accounts.
+        """
+        coded = np.concatenate(self._high), np.concatenate(self._rows), tables
+        chunk = encode_symbols(*coded)
+        low = np.packbits(np.concatenate(self._bits).astype(np.uint8)).tobytes()
+
+        def entry() -> accounts.Entry:
+            bits, escaped = table_bits(*coded)
+            bits += np.concatenate([low_bits for _, low_bits, _ in self._told])
+            priced = [likelihood(torch.from_numpy(s).to(q), q) for s, _, q in self._told]
+            estimated = np.concatenate([information(p) for p in priced])
+            return accounts.Entry(len(chunk) + len(low), bits, estimated, escaped)
+
+        accounts.add(entry)
+        return chunk, low
 
 
 class LogisticDecoder:

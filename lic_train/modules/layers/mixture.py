@@ -122,6 +122,24 @@ def encode_mixture(symbols: np.ndarray, mixture: Mixture) -> bytes:
     return coder.get_compressed().astype("<u4").tobytes()
 
 
+def mixture_bits(symbols: np.ndarray, mixture: Mixture) -> tuple[np.ndarray, np.ndarray]:
+    """Bits that each symbol ``(n,)`` costs by its mixture's integers, and which were escapes."""
+    bits, escaped = np.empty(len(symbols)), np.empty(len(symbols), dtype=bool)
+    octave_bits = 0.5 * np.arange(ESCAPE_OCTAVES)
+    octave_bits += np.log2((2.0**-octave_bits).sum())
+    for members, centre, half_width, rows in _windows(mixture):
+        offset = symbols[members] - centre + half_width
+        outside = (offset < 0) | (offset > 2 * half_width)
+        place = np.where(outside, 2 * half_width + 1, offset)
+        chosen = rows[np.arange(len(rows)), place]
+        bits[members] = np.log2(rows.sum(axis=1)) - np.log2(chosen)
+        beyond = np.abs(np.where(offset < 0, offset, offset - 2 * half_width))[outside]
+        octaves = np.frexp(beyond)[1] - 1
+        bits[members[outside]] += octave_bits[octaves] + 1 + octaves  # a side and a place
+        escaped[members] = outside
+    return bits, escaped
+
+
 def decode_mixture(chunk: bytes, mixture: Mixture) -> np.ndarray:
     """The ``(n,)`` symbols, int64, that :func:`encode_mixture` coded with the same ``mixture``.
 

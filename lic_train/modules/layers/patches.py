@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from lic_train.modules.layers.conv_lstm import Chain, ConvLSTM
+from lic_train.modules.layers.conv_lstm import Chain, ConvLSTM, Pointwise
 
 PATCH = 8
 """Pixels a side of a patch."""
@@ -13,7 +13,7 @@ SAMPLES = 3 * PATCH**2
 
 def dense(inputs: int, outputs: int) -> list[nn.Module]:
     """A fully connected layer and its tanh."""
-    return [nn.Conv2d(inputs, outputs, 1), nn.Tanh()]
+    return [Pointwise(inputs, outputs), nn.Tanh()]
 
 
 def recurrent_encoder(width: int, bits: int) -> Chain:

@@ -8,10 +8,15 @@ from typing import Any
 import numpy as np
 from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.entropy_models import EntropyModel
+from torch import Tensor
 
 from lic_train.errors import BitstreamError
 
 CHECK_BYTES = 4
+PRECISION = 16
+"""Bits of a table's probabilities."""
+BYPASS = 4
+"""Bits at a time in which the coder writes what lies outside a table, as it is."""
 
 
 class Tables:
@@ -42,6 +47,29 @@ def encode_symbols(symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> 
     return encoder.flush()
 
 
+def table_bits(
+    symbols: np.ndarray, indexes: np.ndarray, tables: Tables
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bits that :func:`encode_symbols` needs for each symbol, and which were outside their table.
+
+    An escape costs its own probability, then its distance in pieces of ``BYPASS`` bits after their
+    number, which is written alike.
+    """
+    bits, escaped = np.empty(symbols.size), np.empty(symbols.size, dtype=bool)
+    for row in np.unique(indexes):
+        (where,) = np.nonzero(indexes == row)
+        last = tables.lengths[row] - 2  # the place of the escape
+        places = symbols[where].astype(np.int64) - tables.offsets[row]
+        outside = (places < 0) | (places >= last)
+        frequencies = np.diff(np.asarray(tables.cdfs[row], dtype=np.int64))
+        bits[where] = PRECISION - np.log2(frequencies[np.where(outside, last, places)])
+        distance = np.where(places < 0, -2 * places - 1, 2 * (places - last))[outside]
+        pieces = -(-np.frexp(distance)[1] // BYPASS)
+        bits[where[outside]] += BYPASS * (1 + pieces // (2**BYPASS - 1) + pieces)
+        escaped[where] = outside
+    return bits, escaped
+
+
 class SymbolDecoder:
     """Decodes one chunk of :func:`encode_symbols` piece by piece, in the order it was coded."""
 
@@ -56,6 +84,11 @@ class SymbolDecoder:
         """The next ``indexes.size`` symbols, int32, flat."""
         symbols = self._decoder.decode_stream(*self._tables.used_by(indexes))
         return np.asarray(symbols, dtype=np.int32)
+
+
+def information(likelihoods: Tensor) -> np.ndarray:
+    """``-log2 p`` of every element, flat, float64."""
+    return -np.log2(likelihoods.detach().double().flatten().cpu().numpy())
 
 
 def seal(chunk: bytes, symbols: np.ndarray) -> bytes:

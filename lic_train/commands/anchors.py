@@ -1,0 +1,63 @@
+"""Code a folder of images with JPEG, WebP, JPEG 2000, AVIF, JPEG XL and HEVC, to compare with."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--codecs", nargs="+", metavar="CODEC", help="of them only these; default: all"
+    )
+    parser.add_argument(
+        "--longest-side", type=int, metavar="PIXELS", help="shrink larger images, as a run may do"
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="at a time; default: all cores; 1 to compare timings"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="measure again what was kept")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, write ``rd_points.csv``, ``rd_summary.json``, ``anchors.json`` and the figure."""
+    import sys
+
+    from rich.console import Console
+
+    from lic_train.anchors import ANCHORS, choose
+    from lic_train.data.datamodule import Signals
+    from lic_train.data.sources import ImageFolder
+    from lic_train.errors import DataError
+    from lic_train.evaluation import write_csv, write_summary
+    from lic_train.ladder import anchor_rows, cache_folder, write_record
+    from lic_train.report.figures import rd_curve_figure
+    from lic_train.report.table import anchors_table, print_table
+
+    chosen = choose(options.codecs or list(ANCHORS))
+    if options.jobs is not None and options.jobs < 1:
+        raise DataError(f"--jobs is {options.jobs}; give 1 or more")
+    signals = Signals(ImageFolder(options.folder, longest_side=options.longest_side))
+    dataset = options.folder.resolve().name
+    with Console(stderr=True).status(f"coding {len(signals)} images of {dataset}"):
+        points, missing = anchor_rows(
+            chosen,
+            signals,
+            dataset,
+            jobs=options.jobs,
+            cache=None if options.no_cache else cache_folder(),
+        )
+    for why in missing.values():
+        print(f"lic: {why}", file=sys.stderr)
+    if not points:
+        raise DataError("none of these codecs can code these images here")
+    write_csv(points, options.out / "rd_points.csv")
+    write_summary(points, options.out / "rd_summary.json")
+    write_record(chosen, missing, options.out / "anchors.json")
+    rd_curve_figure(points, options.out / "figures" / "rd_curve.png")
+    about = [anchor.describe() for anchor in chosen if anchor.name not in missing]
+    print_table(anchors_table(points, about))
+    print(options.out.resolve())

@@ -1,0 +1,89 @@
+"""The identity of a run: a hash of what its result depends on, settings and data, and no more.
+
+Where a run lies, who logs it and which device computes it are left out, so that a sweep that is
+moved, watched or continued elsewhere is still the same sweep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+IGNORED = (
+    "run_dir",
+    "logger",
+    "sweep",
+    "init_from",  # a path: whoever compares puts the identity of the weights in its place
+    "callbacks.progress",
+    "callbacks.checkpoint",
+    "evaluation.device",
+    "evaluation.save_images",
+    *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),
+    *(f"trainer.{key}" for key in ("default_root_dir", "log_every_n_steps", "enable_*")),
+    *(f"data.{key}" for key in ("num_workers", "pin_memory")),
+    *(f"data*.{key}" for key in ("root", "eval_root", "cache_mb")),  # its files are compared
+)
+"""Settings that may differ between two lives of a run; of a name, all below it as well."""
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """What matters of a resolved config, flat: ``{"trainer.max_steps": 1200, ...}``."""
+    return {
+        key: value
+        for key, value in flat(config)
+        if not any(fnmatchcase(key, f"{name}{end}") for name in IGNORED for end in ("", ".*"))
+    }
+
+
+def digest(values: Any) -> str:
+    """Twelve hexadecimal digits for anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """``key old -> new`` of every setting that is not the same."""
+    nothing = "nothing"
+    return [
+        f"{key} {old.get(key, nothing)} -> {new.get(key, nothing)}"
+        for key in sorted({*old, *new})
+        if old.get(key, nothing) != new.get(key, nothing)
+    ]
+
+
+def of_source(source: Any) -> str:
+    """How many images a source has, and a hash of which.
+
+    A source that knows better says so by ``identity() -> str``, e.g. from a manifest. Of files,
+    names and sizes count, not their folder; pixels are not read.
+    """
+    if callable(own := getattr(source, "identity", None)):
+        return str(own())
+    if hasattr(source, "files"):
+        files = [(name, Path(path).stat().st_size) for name, path in source.files]
+        return f"{len(files)} images, {digest(files)}"
+    if hasattr(source, "source"):  # its own settings are in the config
+        return of_source(source.source)
+    names = [source.name(index) for index in range(len(source))]
+    return f"{len(names)} images, {digest(names)}"
+
+
+def of_weights(run_dir: Path) -> str:
+    """Hash of a finished run's exported weights; empty where there are none (the run says so)."""
+    path = run_dir / "model.safetensors"
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves by their dotted names; a list is a leaf, and so is what is empty."""
+    if isinstance(node, Mapping) and node:
+        for key, value in node.items():
+            yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
+    elif prefix:
+        yield prefix, node

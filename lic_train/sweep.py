@@ -1,0 +1,122 @@
+"""A sweep is one object: started by one line, killed at will, continued by the same line.
+
+Every point is a process of its own, so that no way for it to end is the end of the others. What
+has finished is skipped, what was broken goes on from its checkpoint, what failed is tried again.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lic_train.errors import LicError
+from lic_train.sweep_plan import Plan, Point, enter, plan
+from lic_train.sweep_state import CHECKPOINT, FINISHED, Status, hold, points_of, status
+
+
+def main(arguments: Any) -> int:
+    """Sweep what Hydra's parsed command line says; the exit code."""
+    folder = arguments.config_dir
+    flags = ["--config-name", arguments.config_name] if arguments.config_name else []
+    overrides = list(arguments.overrides)
+    if folder:
+        overrides.append(f"hydra.searchpath=['file://{Path(folder).resolve()}']")
+    planned = plan(overrides, flags, arguments.config_name or "train")
+    launcher = planned.launcher
+    with hold(planned.directory):
+        enter(planned)
+        before = signal.signal(signal.SIGTERM, _terminated)
+        try:
+            run(planned)
+        except (KeyboardInterrupt, _Terminated) as stop:
+            launcher.stop()
+            print(f"sweep stopped: {launcher.farewell}; the same command goes on with "
+                  f"{planned.directory}", file=sys.stderr)  # fmt: skip
+            return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
+        except BaseException:
+            launcher.stop()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        return conclude(planned)
+
+
+def run(planned: Plan) -> None:
+    """Bring every point to an end that is not finished yet; those of a chain after their first."""
+    launcher = planned.launcher
+    done = {p.label: status(p.directory).state == FINISHED for p in planned.points}
+    waiting = [p for p in planned.points if not done[p.label]]
+    skipped = len(planned.points) - len(waiting)
+    say(f"sweep  {len(planned.points)} points, {skipped} of them finished, in {planned.directory}")
+    running: list[Point] = []
+    width = max(len(p.label) for p in planned.points)
+    while waiting or running:
+        living = [p for p in waiting if launcher.alive(p.directory)]  # they have their room already
+        for point in [*living, *(p for p in waiting if p not in living)]:
+            if point.start is not None and not done[point.start]:
+                if not any(p.label == point.start for p in (*waiting, *running)):
+                    waiting.remove(point)
+                    say(f"{point.label:{width}}  not begun: {point.start} has no weights")
+                continue
+            if point not in living:
+                if not launcher.room(len(running)):
+                    continue
+                launcher.start(point.directory)
+            goes_on = (point.directory / CHECKPOINT).is_file()
+            word = "runs already" if point in living else "goes on" if goes_on else "begins"
+            say(f"{point.label:{width}}  {word}")
+            waiting.remove(point)
+            running.append(point)
+        time.sleep(launcher.poll_s)
+        for point in list(running):
+            if not launcher.alive(point.directory):
+                running.remove(point)
+                end = status(point.directory)
+                done[point.label] = end.state == FINISHED
+                say(f"{point.label:{width}}  {_describe(end)}")
+
+
+def conclude(planned: Plan) -> int:
+    """Table and figure of what is finished; the last line tells of what is not."""
+    from lic_train.sweep_summary import summarize
+
+    ends = {p.label: status(p.directory) for p in planned.points}
+    # Those of an earlier command in this directory belong to the curve as well.
+    done = [p for p in points_of(planned.directory) if status(p).state == FINISHED]
+    if done:
+        try:
+            summarize(planned.directory, done)
+        except LicError as error:
+            print(f"no summary: {error}", file=sys.stderr)
+    others = [end for end in ends.values() if end.state != FINISHED]
+    count = f"{len(ends) - len(others)} of {len(ends)} points finished"
+    sys.stdout.flush()
+    if others:
+        which = "; ".join(f"{end.label} {_describe(end)}" for end in others)
+        again = "the same command tries them again"
+        print(f"sweep  {count}, not so {which}; {again}: {planned.directory}", file=sys.stderr)
+        return 1
+    print(f"sweep  {count}: {planned.directory}")
+    return 0
+
+
+def say(line: str) -> None:
+    """At once, also into a file or a pipe."""
+    print(line, flush=True)
+
+
+def _describe(end: Status) -> str:
+    if end.state == FINISHED and end.bpp is not None and end.psnr is not None:
+        return f"finished  {end.bpp:.3f} bpp  {end.psnr:.2f} dB"
+    return f"{end.state} ({end.why})" if end.why else end.state
+
+
+class _Terminated(BaseException):
+    """SIGTERM: the machine wants to be left."""
+
+
+def _terminated(*_: Any) -> None:
+    raise _Terminated

@@ -1,0 +1,158 @@
+"""Where the points of a sweep run: processes of this machine, or jobs of a Slurm cluster."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from lic_train.sweep_point import PointProcess
+from lic_train.sweep_state import JOB, LOCK, STATE, STDERR, SweepError, held, read, write
+
+
+class Launcher(Protocol):
+    """Starts points and knows which of them live, also those that an earlier sweep started."""
+
+    poll_s: float
+    """Seconds between two looks."""
+    farewell: str
+    """What becomes of living points when the sweep is stopped."""
+
+    def room(self, running: int) -> bool:
+        """Whether one more point may run beside so many."""
+
+    def start(self, point: Path) -> None:
+        """Begin or continue a point."""
+
+    def alive(self, point: Path) -> bool:
+        """Whether a point runs, or waits in a queue."""
+
+    def stop(self) -> None:
+        """Leave: of the points that end with the sweep, wait for their checkpoints."""
+
+
+class Local:
+    """So many processes at once on this machine.
+
+    Args:
+        jobs: points at once.
+        gpus: numbers of the GPUs, dealt out in turn; None leaves all visible to every point.
+    """
+
+    poll_s = 0.2
+    farewell = "its points were stopped"
+
+    def __init__(self, jobs: int = 1, gpus: Sequence[int] | None = None) -> None:
+        if jobs < 1 or (gpus is not None and not gpus):
+            raise SweepError(f"hydra.launcher: jobs is {jobs}, gpus {gpus}; give one or more")
+        self.jobs = jobs
+        self.slots = [None if gpus is None else gpus[i % len(gpus)] for i in range(jobs)]
+        self.processes: dict[Path, tuple[int, subprocess.Popen[bytes]]] = {}
+
+    def room(self, running: int) -> bool:
+        return running < self.jobs
+
+    def start(self, point: Path) -> None:
+        taken = {slot for slot, process in self.processes.values() if process.poll() is None}
+        slot = next(i for i in range(self.jobs) if i not in taken)
+        gpu = self.slots[slot]
+        visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
+        command = [sys.executable, "-m", "lic_train.sweep_point", str(point)]
+        with (point / STDERR).open("ab") as log:
+            # Nothing ties it to the sweep: neither its terminal's Ctrl-C, which the sweep hands on
+            # as it sees fit, nor a pipe that breaks.
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, **visible},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes[point] = slot, process
+
+    def alive(self, point: Path) -> bool:
+        own = self.processes.get(point)
+        return (own is not None and own[1].poll() is None) or held(point / LOCK)
+
+    def stop(self) -> None:
+        living = [process for _, process in self.processes.values() if process.poll() is None]
+        for process in living:
+            process.terminate()
+        for process in living:
+            process.wait()
+
+
+class Slurm:
+    """A job for every point, submitted by submitit and requeued by it when its time is up.
+
+    Args:
+        options: of sbatch by submitit's names; those that are None are left out.
+        max_requeues: times that a point may run into its time limit.
+        poll_s: seconds between two looks at the queue.
+    """
+
+    farewell = "its jobs stay in the queue (scancel ends them)"
+    grace_s = 30.0
+    """How long a shared file system may take to show what a job wrote last."""
+
+    def __init__(
+        self, options: Mapping[str, Any], max_requeues: int = 100, poll_s: float = 10
+    ) -> None:
+        self.options = {key: value for key, value in options.items() if value is not None}
+        self.max_requeues = max_requeues
+        self.poll_s = poll_s
+        self._queue: tuple[float, set[str] | None] = (0.0, None)
+        self._seen: dict[Path, float] = {}
+
+    def room(self, running: int) -> bool:
+        return True
+
+    def start(self, point: Path) -> None:
+        try:
+            import submitit
+        except ImportError:
+            raise SweepError('hydra/launcher=slurm: pip install "lic_train[slurm]"') from None
+        try:
+            executor = submitit.SlurmExecutor(
+                folder=point / "slurm", max_num_timeout=self.max_requeues
+            )
+            executor.update_parameters(**{"job_name": point.name} | self.options)
+            job = executor.submit(PointProcess(), str(point))
+        except (RuntimeError, ValueError, submitit.core.utils.FailedJobError) as error:
+            raise SweepError(f"hydra/launcher=slurm: {' '.join(str(error).split())}") from None
+        write(point / JOB, {"job": job.job_id})
+        self._queue = 0.0, None
+
+    def alive(self, point: Path) -> bool:
+        if (job := read(point / JOB).get("job")) is None:
+            return False
+        now, queue = time.monotonic(), self._jobs()
+        if queue is None or job in queue or held(point / LOCK):
+            self._seen[point] = now
+            return True
+        if "code" in read(point / STATE):
+            return False
+        return now - self._seen.get(point, -math.inf) < self.grace_s
+
+    def stop(self) -> None:
+        """Jobs live on."""
+
+    def _jobs(self) -> set[str] | None:
+        """Numbers of this user's jobs that have not ended; None while the controller is silent."""
+        seen, jobs = self._queue
+        if time.monotonic() - seen > self.poll_s / 2:
+            try:
+                said = subprocess.run(
+                    ["squeue", "--me", "--noheader", "--format=%A"], capture_output=True, text=True
+                )
+                jobs = set(said.stdout.split()) if said.returncode == 0 else None
+            except FileNotFoundError:
+                raise SweepError("hydra/launcher=slurm: there is no squeue here") from None
+            self._queue = time.monotonic(), jobs
+        return jobs

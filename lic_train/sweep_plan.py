@@ -1,0 +1,236 @@
+"""From a command line to the points of a sweep: expanded, composed, identified, chained."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from lic_train import identity
+from lic_train.configs import config_dir
+from lic_train.sweep_launchers import Launcher
+from lic_train.sweep_state import POINT, SWEEP, SweepError, read, write
+
+OF_THE_SWEEP = ("sweep", "hydra/launcher", "hydra.launcher", "hydra.sweep", "hydra.mode")
+"""Overrides that are not handed on to the points."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep."""
+
+    label: str
+    """What tells it from the others, e.g. ``lmbda=0.0018``."""
+    directory: Path
+    overrides: tuple[str, ...]
+    settings: dict[str, Any]
+    """What its result depends on, flat; see :mod:`lic_train.identity`."""
+    start: str | None = None
+    """Label of the point from whose weights it starts."""
+    along: float = 0.0
+    """Value of the key that the chain is along."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep before it begins."""
+
+    directory: Path
+    points: list[Point]
+    keys: list[str]
+    """What is swept."""
+    settings: dict[str, Any]
+    """What matters of the config that all points share, without ``keys``."""
+    flags: tuple[str, ...]
+    launcher: Launcher
+
+
+def plan(overrides: Sequence[str], flags: Sequence[str], config_name: str = "train") -> Plan:
+    """Expand a command line into points.
+
+    Args:
+        overrides: as on the command line; values with commas are swept.
+        flags: handed on to every point before its overrides.
+
+    Raises:
+        SweepError: two points would share a directory, or the chain's key is not a number.
+        HydraException, OmegaConfBaseException, LicError: a config or its data is at fault.
+    """
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        parser = OverridesParser.create()
+        given = parser.parse_overrides(list(overrides))
+        fixed = [o.input_line or "" for o in given if not o.is_sweep_override()]
+        base = _compose(config_name, fixed)
+        params = [f"{key}={value}" for key, value in base.sweep.params.items()]
+        swept = parser.parse_overrides([*params, *overrides])
+        last = {o.get_key_element(): o for o in swept}  # of two for one key
+        keys = sorted(key for key, o in last.items() if o.is_sweep_override())
+        along, then = base.sweep.chain.along, _overrides(base.sweep.chain.then)
+        shared = {k: v for k, v in _settings(base).items() if k not in keys}
+        shared |= {"sweep.chain.along": along, "sweep.chain.then": then}
+        name = identity.digest([shared, keys])
+        directory = Path(str(base.hydra.sweep.dir).replace("{sweep}", name)).resolve()
+        composed = [
+            _point(config_name, directory, combination, keys, along) for combination in _grid(swept)
+        ]
+        points = list(_chained(composed, along, then, config_name))
+    for one, other in itertools.combinations(points, 2):
+        if one.directory == other.directory:
+            raise SweepError(
+                f"{one.label} and {other.label} would share {one.directory}: drop one, or give "
+                "another hydra.sweep.subdir"
+            )
+    return Plan(directory, points, keys, shared, tuple(flags), _launcher(base.hydra.launcher))
+
+
+def enter(planned: Plan) -> None:
+    """Write the plan into its directory, or recognise it as the one that is there.
+
+    Raises:
+        SweepError: the directory holds another sweep, or cannot be written.
+    """
+    old = read(planned.directory / SWEEP)
+    keys = {*planned.keys, *old.get("keys", [])}
+    if old:
+        shared = [{k: v for k, v in s.items() if k not in keys}
+                  for s in (old["settings"], planned.settings)]  # fmt: skip
+        _refuse(planned.directory, "the sweep", identity.differences(*shared))
+    for point in planned.points:
+        if known := read(point.directory / POINT):
+            changed = identity.differences(known["settings"], point.settings)
+            _refuse(planned.directory, point.label, changed)
+    labels = [str(p.directory.relative_to(planned.directory)) for p in planned.points]
+    # Points of an earlier command stay part of the sweep.
+    labels = [*labels, *(label for label in old.get("points", []) if label not in labels)]
+    kept = {"points": labels, "keys": planned.keys, "settings": planned.settings}
+    write(planned.directory / SWEEP, kept)
+    for point in planned.points:
+        command = [*planned.flags, *point.overrides, f"hydra.run.dir={_quoted(point.directory)}"]
+        about: dict[str, Any] = {"label": point.label, "identity": identity.digest(point.settings)}
+        about |= {"command": command, "start": point.start, "settings": point.settings}
+        write(point.directory / POINT, about)
+
+
+def _refuse(directory: Path, what: str, changed: list[str]) -> None:
+    if changed:
+        raise SweepError(
+            f"{directory} holds {what} with other settings ({'; '.join(changed)}): "
+            "give another hydra.sweep.dir, or take them back"
+        )
+
+
+def _launcher(config: DictConfig) -> Launcher:
+    launcher = str(config.get("_target_", ""))
+    if not launcher.startswith("lic_train."):  # Hydra's take functions, which cannot be killed
+        raise SweepError(f"{launcher} cannot run a sweep: give hydra/launcher=local or slurm")
+    made: Launcher = instantiate(config)
+    return made
+
+
+def _grid(overrides: list[Override]) -> list[list[str]]:
+    """Every combination; the later of two overrides of one key counts."""
+    typed: dict[str, str] = {}  # what is not swept stays as it was typed: the sweeper's may differ
+    for override in overrides:
+        key = override.get_key_element()
+        typed.pop(key, None)
+        if not override.is_sweep_override():
+            typed[key] = override.input_line or ""
+    (combinations,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    return [
+        [typed.get(o.partition("=")[0], o) for o in combination if not _of_the_sweep(o)]
+        for combination in combinations
+    ]
+
+
+def _of_the_sweep(override: str) -> bool:
+    key = override.lstrip("+~").partition("=")[0]
+    return any(key == name or key.startswith(f"{name}.") for name in OF_THE_SWEEP)
+
+
+def _point(name: str, sweep: Path, overrides: list[str], keys: list[str], along: Any) -> Point:
+    varied = [o for o in overrides if o.partition("=")[0] in keys]
+    label = ",".join(o.lstrip("+~") for o in varied).replace("/", "_") or "point"
+    cfg = _compose(name, overrides)
+    with open_dict(cfg):
+        folder = str(cfg.hydra.sweep.subdir).replace("{point}", label)
+    value = OmegaConf.select(cfg, along) if along else 0
+    if not isinstance(value, int | float):
+        raise SweepError(f"sweep.chain.along={along} is {value} in {label}, which is no number")
+    return Point(label, sweep / folder, tuple(overrides), _settings(cfg, data=True), None, value)
+
+
+def _chained(
+    points: list[Point], along: str | None, then: list[str], config_name: str
+) -> Iterator[Point]:
+    """Among points that differ in the chain's key alone, the others start from the highest."""
+    groups: dict[tuple[str, ...], list[Point]] = {}
+    for point in points:
+        rest = tuple(o for o in point.overrides if o.partition("=")[0] != along)
+        groups.setdefault(rest, []).append(point)
+    for group in groups.values():
+        if along is None:
+            yield from group
+            continue
+        first, *others = sorted(group, key=lambda point: -point.along)
+        yield first
+        weights = f"{first.label}, {identity.digest(first.settings)}"
+        for point in others:
+            more = (*point.overrides, *then)
+            found = _settings(_compose(config_name, list(more)), data=True)
+            more = (*more, f"++init_from.all={_quoted(first.directory)}")
+            found["init_from.all"] = weights
+            yield replace(point, overrides=more, settings=found, start=first.label)
+
+
+def _compose(config_name: str, overrides: list[str]) -> DictConfig:
+    cfg = compose(config_name, [*overrides, "++run_dir=."], return_hydra_config=True)
+    HydraConfig.instance().set_config(copy.deepcopy(cfg))  # for ${hydra:...}
+    return cfg
+
+
+def _settings(cfg: DictConfig, data: bool = False) -> dict[str, Any]:
+    """What matters of a config and, on request, of the images it names."""
+    plain = copy.deepcopy(cfg)
+    with open_dict(plain):
+        del plain["hydra"]
+    found = identity.settings(OmegaConf.to_container(plain, resolve=True))
+    for part, run in cfg.init_from.items():
+        found[f"init_from.{part}"] = identity.of_weights(Path(str(run))) if run else None
+    if data:
+        for role in ("train", "eval"):
+            if role in cfg.data:
+                source = OmegaConf.to_container(cfg.data[role], resolve=True)
+                found[f"data.{role} (images)"] = _of_source(json.dumps(source))
+    return found
+
+
+@cache
+def _of_source(config: str) -> str:
+    """Most sweeps have one set of images: list its files once."""
+    return identity.of_source(instantiate(OmegaConf.create(json.loads(config))))
+
+
+def _overrides(then: DictConfig) -> list[str]:
+    """A tree of settings as overrides."""
+    flat = identity.flat(OmegaConf.to_container(then, resolve=True))
+    return [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in flat
+    ]
+
+
+def _quoted(path: Path) -> str:
+    """As Hydra reads it: = and , are its own."""
+    return "'" + str(path).replace("'", r"\'") + "'"

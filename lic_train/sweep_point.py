@@ -1,0 +1,134 @@
+"""Run one point of a sweep as a process of its own, and write down how it ended.
+
+``python -m lic_train.sweep_point DIRECTORY``. The point itself is ``python -m lic_train`` with its
+directory as ``hydra.run.dir``: started again, it goes on from its checkpoint. Its lock is
+handed down to it, so that it is known to run even when whoever started it was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from lic_train.sweep_state import (
+    CHECKPOINT,
+    LOCK,
+    POINT,
+    STATE,
+    STDERR,
+    STDOUT,
+    SweepError,
+    read,
+    write,
+)
+
+TAKEN = 75
+"""Exit code where another process runs the point already."""
+PATIENCE_S = 3.0
+"""Whoever looks whether a lock is held, holds it for a moment."""
+
+
+class PointProcess:
+    """A point as a call, which is also what submitit pickles and requeues."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.stopping = False
+
+    def __call__(self, directory: str) -> int:
+        """Run the point to its end; its exit code, negative for the signal that killed it."""
+        point = Path(directory)
+        # Of the tasks of a Slurm job, the first speaks for all.
+        leads = os.environ.get("SLURM_PROCID", "0") == "0"
+        with (
+            (point / LOCK).open("a") as lock,
+            (point / STDOUT).open("ab") as out,
+            (point / STDERR).open("ab") as err,
+        ):
+            if leads and not _taken(lock):
+                print(f"lic_train: {point} is being run by another process", file=sys.stderr)
+                return TAKEN
+            before = err.tell()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "lic_train", *read(point / POINT)["command"]],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                pass_fds=[lock.fileno()],
+            )
+            started = {"machine": os.uname().nodename, "pid": self.process.pid}
+            started |= {"started": time.strftime("%Y-%m-%d %H:%M:%S")}
+            started |= {"lives": read(point / STATE).get("lives", 0) + 1}
+            started |= {"went_on": (point / CHECKPOINT).is_file()}
+            if leads:
+                _note(point, started)
+            if self.stopping:  # the word came before there was anybody to hear it
+                self.stop()
+            code = self.process.wait()
+            if leads:
+                why = _last_line(point / STDERR, before)
+                _note(point, started | {"code": code, "why": why})
+            return code
+
+    def stop(self, *_: Any) -> None:
+        """Ask the run to write a checkpoint and leave."""
+        self.stopping = True
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def checkpoint(self, directory: str) -> Any:
+        """What submitit calls when Slurm announces the end: leave in time, and be queued again."""
+        from submitit.helpers import DelayedSubmission
+
+        self.stop()
+        if self.process is not None:
+            # Not `wait`: this interrupts one, in the same thread, that holds its lock.
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        point = Path(directory)
+        _note(point, read(point / STATE) | {"requeued": True})
+        return DelayedSubmission(PointProcess(), directory)
+
+
+def _taken(lock: IO[Any]) -> bool:
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+
+
+def _note(point: Path, state: dict[str, Any]) -> None:
+    try:
+        write(point / STATE, state)
+    except SweepError as error:  # the run matters more than the word about it
+        print(f"lic_train: {error}", file=sys.stderr)
+
+
+def _last_line(log: Path, start: int) -> str:
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode(errors="replace").split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1].removeprefix("lic_train: error: ") if said else ""
+
+
+def main() -> None:
+    """The point in the directory that is given; SIGTERM is handed on to it."""
+    point = PointProcess()
+    signal.signal(signal.SIGTERM, point.stop)
+    code = point(sys.argv[1])
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""What is on disk of a sweep: its points, their locks and how each one fares.
+
+``point.json`` is written once by the sweep, ``state.json`` by the process that runs the point. That
+it runs is told by a lock that dies with it, so that a kill at any moment leaves no false word.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from signal import Signals
+from typing import IO, Any
+
+import yaml
+
+from lic_train.errors import LicError
+
+POINT, STATE, LOCK, SWEEP, JOB = "point.json", "state.json", "point.lock", "sweep.json", "job.json"
+STDOUT, STDERR = "stdout.log", "stderr.log"
+RESULTS = ("model.yaml", "rd_points.csv", "rd_summary.json")
+CHECKPOINT = Path("checkpoints", "last.ckpt")
+WAITING, RUNNING, BROKEN, FINISHED, FAILED = "waiting", "running", "broken", "finished", "failed"
+
+
+class SweepError(LicError):
+    """A sweep cannot begin or go on as it is asked to."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """One row of ``lic sweep status``."""
+
+    label: str
+    state: str
+    step: int | None = None
+    """Batches trained, as far as the logs tell."""
+    bpp: float | None = None
+    """Measured bits per pixel, mean over the images, at the finest rate."""
+    psnr: float | None = None
+    """dB."""
+    machine: str = ""
+    why: str = ""
+    """Why a failed or broken point ended."""
+
+
+def points_of(sweep: Path) -> list[Path]:
+    """The points' directories in the order of the sweep.
+
+    Raises:
+        SweepError: this is no directory of a sweep.
+    """
+    labels = read(sweep / SWEEP).get("points")
+    if labels is None:
+        raise SweepError(f"{sweep} holds no {SWEEP}: give the directory of a sweep")
+    return [sweep / label for label in labels]
+
+
+def status(point: Path) -> Status:
+    """How a point fares; its process need not be on this machine, nor alive."""
+    label, seen = read(point / POINT).get("label", point.name), read(point / STATE)
+    machine = seen.get("machine", "")
+    if job := read(point / JOB).get("job"):
+        machine = f"{machine} (slurm {job})".strip()
+    step = _step(point)
+    if held(point / LOCK):
+        return Status(label, RUNNING, step, machine=machine)
+    if not seen or seen.get("requeued"):
+        return Status(label, WAITING, step, machine=machine)
+    code = seen.get("code")
+    if code == 0 and all((point / name).is_file() for name in RESULTS):
+        return Status(label, FINISHED, *_results(point), machine=machine)
+    if code is None or code < 0 or code > 128:  # 128 + n: a signal that Python answered
+        return Status(label, BROKEN, step, machine=machine, why=_killed(code))
+    why = seen.get("why") or f"exit code {code}"
+    return Status(label, FAILED, step, machine=machine, why=why)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file, or it is damaged."""
+    with suppress(OSError, ValueError):
+        loaded = json.loads(path.read_text())
+        return loaded if isinstance(loaded, dict) else {}
+    return {}
+
+
+def write(path: Path, values: dict[str, Any]) -> None:
+    """Write all or nothing.
+
+    Raises:
+        SweepError: it cannot be written, e.g. because the disk is full.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(values, indent=1) + "\n")
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise SweepError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def held(lock: Path) -> bool:
+    """Whether a living process holds the lock."""
+    try:
+        with lock.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+@contextmanager
+def hold(sweep: Path) -> Iterator[IO[str]]:
+    """Have a sweep's directory alone; the lock ends with the process, however that ends.
+
+    Raises:
+        SweepError: another process has it, or it cannot be made.
+    """
+    path = sweep / "sweep.lock"
+    try:
+        sweep.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise SweepError(f"{path} cannot be written: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise SweepError(
+                f"{sweep} is being swept by {owner}: wait for it, or give another hydra.sweep.dir"
+            ) from None
+        with suppress(OSError):  # a full disk: the lock holds without a name
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {os.uname().nodename}")
+            file.flush()
+        yield file
+
+
+def _killed(code: int | None) -> str:
+    if code is None:
+        return "its process vanished"
+    with suppress(ValueError):
+        return f"ended by {Signals(-code if code < 0 else code - 128).name}"
+    return f"exit code {code}"
+
+
+def _step(point: Path) -> int | None:
+    """The last batch in the newest ``metrics.csv``; a life that logged nothing has none."""
+    found = sorted(point.glob("logs/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
+    for path in reversed(found):
+        with suppress(OSError, ValueError, csv.Error), path.open(newline="") as file:
+            if steps := [int(row["step"]) for row in csv.DictReader(file) if row.get("step")]:
+                return max(steps)
+    return None
+
+
+def about(point: Path) -> dict[str, Any]:
+    """What the export of a finished point says of itself: its name, its steps."""
+    loaded = yaml.safe_load((point / "model.yaml").read_text())
+    found: dict[str, Any] = loaded["about"]
+    return found
+
+
+def _results(point: Path) -> tuple[int | None, float | None, float | None]:
+    """Step, bpp and PSNR at the finest rate of a finished point."""
+    said = about(point)
+    rows = read(point / "rd_summary.json").get("points", [])
+    own = [row for row in rows if row["codec"] == said["name"]]
+    finest: dict[str, Any] = max(own, key=lambda row: row["rate"], default={})
+    return said.get("steps"), finest.get("bpp"), finest.get("psnr")

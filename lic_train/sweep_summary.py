@@ -1,0 +1,53 @@
+"""The summary of a sweep: the rows of all its points in one table, one CSV and one RD figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lic_train.evaluation import RDPoint, read_csv, write_csv, write_summary
+from lic_train.report.figures import rd_curve_figure
+from lic_train.report.table import print_table, results_table
+from lic_train.sweep_state import POINT, about, read
+
+
+def summarize(sweep: Path, points: Sequence[Path]) -> None:
+    """Write ``rd_points.csv``, ``rd_summary.json`` and ``figures/`` into the sweep's directory,
+    and print a table per codec.
+
+    Raises:
+        LicError: rows that do not go together, e.g. of different images under one name.
+    """
+    rows, own = gather(points)
+    write_csv(rows, sweep / "rd_points.csv")
+    write_summary(rows, sweep / "rd_summary.json")
+    datasets = sorted({row.dataset for row in rows})
+    for dataset in datasets:
+        these = [row for row in rows if row.dataset == dataset]
+        of_which = f"_{dataset}" if len(datasets) > 1 else ""
+        rd_curve_figure(these, sweep / "figures" / f"rd_curve{of_which}.png")
+        for codec in sorted(own & {row.codec for row in these}):
+            print_table(results_table(these, codec))
+
+
+def gather(points: Sequence[Path]) -> tuple[list[RDPoint], set[str]]:
+    """The rows of all points, anchors once, and the names of the codecs that were trained.
+
+    Codecs that differ in more than their lambda are told apart by what was swept.
+    """
+    labels = [str(read(point / POINT).get("label", point.name)).split(",") for point in points]
+    others = [",".join(v for v in label if not v.startswith("lmbda=")) for label in labels]
+    rows: dict[tuple[object, ...], RDPoint] = {}
+    own: set[str] = set()
+    for point, label, other in zip(points, labels, others, strict=True):
+        name = about(point)["name"]
+        for row in read_csv(point / "rd_points.csv"):
+            if row.codec == name:
+                # Of a codec that does not heed lambda, every value has a curve of its own.
+                more = ",".join(label) if row.lmbda is None else other
+                if len(set(others)) > 1 or row.lmbda is None:
+                    row = replace(row, codec=f"{name} {more}")
+                own.add(row.codec)
+            rows.setdefault((row.dataset, row.image, row.codec, row.rate, row.lmbda), row)
+    return list(rows.values()), own

@@ -1,0 +1,127 @@
+"""What a file is longer than promised has causes, and they add up to the file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from compressai.entropy_models import GaussianConditional
+from conftest import Zoo
+from test_codec_laws import every_model
+from test_mixture import draw, parameters
+
+from lic_train import accounts, evaluation
+from lic_train.data.datamodule import Signal
+from lic_train.metrics import to_uint8
+from lic_train.modules.layers.mixture import encode_mixture, fixed_point, mixture_bits
+from lic_train.modules.layers.symbols import Tables, encode_symbols, table_bits
+from lic_train.rate_gap import CAUSES, RateGap, describe
+
+
+def sum_of_parts(gap: RateGap) -> float:
+    return gap.estimated + sum(getattr(gap, cause) for cause in CAUSES)
+
+
+@every_model
+def test_the_parts_of_the_gap_add_up_to_the_byte(stem: str, zoo: Zoo, tmp_path: Path) -> None:
+    """And each is what it is called, not a remainder: what the coder was told sums to the estimate,
+    what it wrote is hardly more than its tables say."""
+    codec, gaps = zoo.ready(stem), list[RateGap]()
+    photo = Signal("photo", to_uint8(zoo.photo(96, 128)[0]))
+    options = {"dataset": "set", "name": stem, "lmbda": 0.01, "out_dir": tmp_path, "gaps": gaps}
+    points = evaluation.evaluate(codec, [photo], **options)  # type: ignore[arg-type]
+    assert [(g.rate, g.bytes) for g in gaps] == [(p.rate, p.bytes) for p in points]
+    with accounts.kept() as entries:
+        stream = codec.compress(photo.pixels[None].float() / 255)
+    told = [entry() for entry in entries]
+    for gap in gaps:
+        assert sum_of_parts(gap) == pytest.approx(8 * gap.bytes, abs=1e-6)
+        assert gap.header % 8 == 0 and 0 < gap.header <= 8 * 32 + 8 * len(stream.chunks)
+        assert gap.checks % 8 == 0 and 0 <= gap.checks <= 64 * len(stream.chunks)
+        # Two range coders flush 8 bytes each; 24-bit probabilities cost 0.01 %.
+        runs = max(len(told), len(stream.chunks))
+        assert -1 <= gap.coder <= 72 * runs + 0.001 * gap.estimated
+    if told:
+        assert sum(a.estimated.sum() for a in told) == pytest.approx(gaps[-1].estimated, rel=1e-3)
+        for a in told:
+            assert len(a.bits) == len(a.estimated) == len(a.escaped) and (a.bits > 0).all()
+            assert -1 <= 8 * a.bytes - a.bits.sum() <= 72 + 0.001 * a.bits.sum()
+
+
+def test_bits_of_tables_and_escapes_are_those_the_coder_writes() -> None:
+    model = GaussianConditional([0.11, 1.0, 8.0])
+    model.update()
+    tables, rng = Tables(model), np.random.default_rng(0)
+    indexes = rng.integers(0, 3, 3000)
+    symbols = np.rint(rng.normal(0, 1, 3000) * np.array([0.1, 1, 8])[indexes]).astype(np.int32)
+    bits, escaped = table_bits(symbols, indexes, tables)
+    assert not escaped.any()
+    assert 0 <= 8 * len(encode_symbols(symbols, indexes, tables)) - bits.sum() <= 64 + 8
+    # Escapes of every length: 4 bits at a time, up to 30.
+    symbols[:60] = np.concatenate([1 << np.arange(30), -(1 << np.arange(30))])
+    symbols[60:90] += 40
+    bits, escaped = table_bits(symbols, indexes, tables)
+    assert 60 < escaped.sum() <= 90
+    assert 0 <= 8 * len(encode_symbols(symbols, indexes, tables)) - bits.sum() <= 64 + 8
+
+
+def test_bits_of_mixtures_and_escapes_are_those_the_coder_writes() -> None:
+    raw = parameters(4000, 3)
+    mixture, symbols = fixed_point(*raw), draw(*raw)
+    symbols[:21] += (1 << np.arange(21)) * np.where(np.arange(21) % 2, 1, -1)
+    bits, escaped = mixture_bits(symbols, mixture)
+    assert 10 < escaped.sum() < 200
+    assert -1 <= 8 * len(encode_mixture(symbols, mixture)) - bits.sum() <= 72 + 0.001 * bits.sum()
+
+
+def test_accounts_are_kept_only_while_asked_for() -> None:
+    def refuse() -> accounts.Entry:
+        raise AssertionError("nobody asked")
+
+    accounts.add(refuse)
+    with accounts.kept() as outer:
+        accounts.add(refuse)
+        with accounts.kept() as inner:
+            accounts.add(refuse)
+        assert len(outer) == len(inner) == 1
+    accounts.add(refuse)
+    assert len(outer) == 1
+
+
+def test_rows_have_the_columns_of_the_csv_and_a_line_that_sums_them(tmp_path: Path) -> None:
+    gap = RateGap("set", "a", "mine", 0, 0.01, 150, 1000.0, 120.0, 32.0, 40.0, 10.0, -2.0)
+    assert sum_of_parts(gap) == 8 * gap.bytes and gap.percent == pytest.approx(20)
+    evaluation.write_csv([gap], tmp_path / "gap.csv", RateGap)
+    header = (tmp_path / "gap.csv").read_text().splitlines()[0]
+    assert header == ",".join(f.name for f in fields(RateGap)) and header.endswith(",".join(CAUSES))
+    assert describe([gap, gap]) == (
+        "files are +20.00 % of the estimated bits longer: header +12.00, checks +3.20, "
+        "coder +4.00, tables +1.00, tails -0.20"
+    )
+    free = RateGap("set", "a", "mine", 0, None, 20, 0.0, 160.0, 0.0, 0.0, 0.0, 0.0)
+    assert math.isnan(free.percent) and "nothing was estimated" in describe([free])
+
+
+def test_a_tail_shows_as_a_tail(zoo: Zoo) -> None:
+    """One latent far outside its density: the loss's floor says 30 bits, the file has more or
+    fewer, and the difference is found under tails and nowhere else."""
+    codec = zoo.ready_own("mean_scale")
+    y = codec.get_submodule("g_a")(zoo.photo(64, 64)).detach()
+
+    def gap_of(y: torch.Tensor) -> tuple[float, float]:
+        with accounts.kept() as entries, torch.no_grad():
+            codec.encode_latents(y)  # type: ignore[operator]
+        a = entries[-1]()
+        excess = a.bits - a.estimated
+        return float(excess[~a.escaped].sum()), float(excess[a.escaped].sum())
+
+    tables, tails = gap_of(y)
+    far = y.clone()
+    far.view(-1)[torch.arange(10)] += 1 << 20
+    tables_far, tails_far = gap_of(far)
+    assert abs(tails) < 0.1 * abs(tails_far) and abs(tails_far) > 30
+    assert abs(tables_far - tables) < abs(tails_far)
