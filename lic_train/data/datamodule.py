@@ -157,8 +157,8 @@ class ImageDataModule(LightningDataModule):
             elif note.name not in self.skipped:
                 self.skipped[note.name] = note.reason
                 of = f" of {count}" if (count := self._train_count()) else ""
-                reason = note.reason.removeprefix(f"{note.name}: ")
-                self._say(note.name, f"skipped {note.name}: {reason} ({len(self.skipped)}{of})")
+                named = "" if note.name in note.reason else f"{note.name}: "
+                self._say(note.name, f"skipped {named}{note.reason} ({len(self.skipped)}{of})")
         return batch
 
     def _say(self, what: str, text: str) -> None:
