@@ -12,6 +12,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
+from lic_train import chain
 from lic_train.configs import config_dir
 from lic_train.faults import one_line
 
@@ -47,6 +48,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     with one_line("lic_train", TRACES):
+        if chain.asked(sys.argv[1:]):
+            chain.run(sys.argv[1:])
+            return
         if arguments := sweep_arguments():
             from lic_train.sweep import main as sweep
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import PIL
@@ -20,7 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lic_train.coded import Coded
 from lic_train.errors import DataError
+from lic_train.video_anchors import VIDEO_ANCHORS, VideoAnchor
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,36 @@ class Anchor:
             "qualities": ", ".join(map(str, self.qualities)),
         }
 
+    def of_group(self, pictures: int) -> Anchor:
+        """The same for signals of which every so many pictures one is coded alone."""
+        return self
 
-class Coded(NamedTuple):
-    """An image through an anchor: the file, its pixels ``(3, H, W)`` uint8, and seconds."""
+    def code(self, pixels: Tensor, quality: int) -> Coded:
+        """Encode and decode one image.
 
-    data: bytes
-    pixels: Tensor
-    encode_s: float
-    decode_s: float
+        Args:
+            pixels: ``(3, H, W)``, ``uint8``.
+            quality: in the anchor's own units.
+
+        Raises:
+            DataError: the codec refuses the image, e.g. for its size.
+        """
+        if pixels.ndim != 3:
+            raise DataError(f"{self.title} codes images, this is a clip")
+        image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        buffer = io.BytesIO()
+        start = time.perf_counter()
+        try:
+            image.save(buffer, format=self.format, **self.settings(quality))
+            middle = time.perf_counter()
+            decoded = np.array(Image.open(buffer).convert("RGB"))
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            size = f"{image.width}x{image.height}"
+            reason = " ".join(str(error).split())
+            raise DataError(f"{self.title} cannot code an image of {size} ({reason})") from error
+        decode_s = time.perf_counter() - middle
+        tensor = torch.from_numpy(decoded).permute(2, 0, 1).contiguous()
+        return Coded(buffer.getvalue(), tensor, middle - start, decode_s)
 
 
 # The fine steps at the bottom let the curve reach the rates at which learned codecs are compared.
@@ -170,42 +194,21 @@ HEVC = Anchor(
     "pillow-heif",
 )
 ANCHORS = {anchor.name: anchor for anchor in (JPEG, WEBP, JPEG2000, AVIF, JPEGXL, HEVC)}
-"""All of them. HEVC stands for BPG, which is x265 in a smaller container and has no package."""
+"""All of images. HEVC stands for BPG, which is x265 in a smaller container and has no package."""
 
 
-def choose(names: Sequence[str]) -> list[Anchor]:
+def choose(names: Sequence[str]) -> list[Anchor | VideoAnchor]:
     """The anchors of these names, absent or not.
 
     Raises:
         DataError: there is no anchor of a name.
     """
-    if unknown := [name for name in names if name not in ANCHORS]:
-        raise DataError(f"there is no anchor {unknown[0]!r}: there are {', '.join(ANCHORS)}")
-    return [ANCHORS[name] for name in dict.fromkeys(names)]
+    every: dict[str, Anchor | VideoAnchor] = {**ANCHORS, **VIDEO_ANCHORS}
+    if unknown := [name for name in names if name not in every]:
+        raise DataError(f"there is no anchor {unknown[0]!r}: there are {', '.join(every)}")
+    return [every[name] for name in dict.fromkeys(names)]
 
 
-def code(anchor: Anchor, pixels: Tensor, quality: int) -> Coded:
-    """Encode and decode one image.
-
-    Args:
-        anchor: the codec.
-        pixels: ``(3, H, W)``, ``uint8``.
-        quality: in the anchor's own units.
-
-    Raises:
-        DataError: the codec refuses the image, e.g. for its size.
-    """
-    image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-    buffer = io.BytesIO()
-    start = time.perf_counter()
-    try:
-        image.save(buffer, format=anchor.format, **anchor.settings(quality))
-        middle = time.perf_counter()
-        decoded = np.array(Image.open(buffer).convert("RGB"))
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        size = f"{image.width}x{image.height}"
-        reason = " ".join(str(error).split())
-        raise DataError(f"{anchor.title} cannot code an image of {size} ({reason})") from error
-    decode_s = time.perf_counter() - middle
-    tensor = torch.from_numpy(decoded).permute(2, 0, 1).contiguous()
-    return Coded(buffer.getvalue(), tensor, middle - start, decode_s)
+def code(anchor: Anchor | VideoAnchor, pixels: Tensor, quality: int) -> Coded:
+    """Encode and decode one signal, as ``anchor.code``."""
+    return anchor.code(pixels, quality)

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 from lic_train.errors import BitstreamError
 
@@ -76,26 +77,50 @@ class Bitstream:
             raise BitstreamError(
                 "the stream was cut short or altered (checksum does not match): copy the file again"
             )
-        version, rank = data[3] >> 4, data[3] & 15
+        version = data[3] >> 4
         if version != VERSION:
             raise BitstreamError(
                 f"stream format {version} is not known here (this version reads {VERSION}): "
                 "update lic_train"
             )
         # The checksum holds, so what follows fails only on a stream some other program wrote.
-        position = 4 + FINGERPRINT_BYTES
+        stream, lengths, position = cls._head(body)
+        if position + sum(lengths) != len(body):
+            raise BitstreamError("the stream's chunks do not fill the file: it is malformed")
+        return replace(stream, chunks=_split(body, position, lengths))
+
+    @classmethod
+    def beginning(cls, data: bytes) -> Bitstream:
+        """The chunks that are whole in a file that was cut short, under the header of all of it.
+
+        Nothing checks these bytes: what decodes them has to.
+
+        Raises:
+            BitstreamError: not a stream, cut within its header, or not cut at all.
+        """
+        if data[: len(MAGIC)] != MAGIC or len(data) < 4 or data[3] >> 4 != VERSION:
+            raise BitstreamError("not a lic_train stream that this version reads")
+        stream, lengths, position = cls._head(data)
+        if position + sum(lengths) + CRC_BYTES <= len(data):
+            raise BitstreamError("the stream was altered (checksum does not match)")
+        whole = sum(end <= len(data) for end in accumulate(lengths, initial=position)) - 1
+        return replace(stream, chunks=_split(data, position, lengths[: max(whole, 0)]))
+
+    @classmethod
+    def _head(cls, body: bytes) -> tuple[Bitstream, list[int], int]:
+        """The header as a stream without chunks, the chunks' lengths, and where they begin."""
+        rank, position = body[3] & 15, 4 + FINGERPRINT_BYTES
         values, position = read_varints(body, position, rank + 2)
         *shape, rate, count = values
         if rank not in (4, 5) or count > len(body) or not 0 < _product(shape) <= MAX_SAMPLES:
             raise BitstreamError(f"the stream's header is malformed (shape {tuple(shape)})")
         lengths, position = read_varints(body, position, count)
-        if position + sum(lengths) != len(body):
-            raise BitstreamError("the stream's chunks do not fill the file: it is malformed")
-        chunks = []
-        for length in lengths:
-            chunks.append(body[position : position + length])
-            position += length
-        return cls(tuple(chunks), tuple(shape), rate, body[4 : 4 + FINGERPRINT_BYTES])
+        return cls((), tuple(shape), rate, body[4 : 4 + FINGERPRINT_BYTES]), lengths, position
+
+
+def _split(data: bytes, position: int, lengths: Sequence[int]) -> tuple[bytes, ...]:
+    ends = list(accumulate(lengths, initial=position))
+    return tuple(data[a:b] for a, b in pairwise(ends))
 
 
 def _product(values: Sequence[int]) -> int:

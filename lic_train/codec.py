@@ -22,6 +22,7 @@ from lic_train.bitstream import FINGERPRINT_BYTES, Bitstream
 from lic_train.errors import BitstreamError, ModelError
 
 Shape = tuple[int, ...]
+KINDS = {4: "images (N, C, H, W)", 5: "clips (N, T, C, H, W)"}
 # Buffers of CompressAI's entropy models that `update` fills and that change size when it does.
 TABLES = ("_quantized_cdf", "_offset", "_cdf_length", "scale_table")
 
@@ -54,6 +55,10 @@ class Codec(nn.Module, ABC):
 
     num_rates: int = 1
     """Operating points of one set of weights, coarse 0 ... fine ``num_rates - 1``."""
+    signal_dims: int = 4
+    """Dimensions of the signals: 4 of images ``(N, C, H, W)``, 5 of clips ``(N, T, C, H, W)``."""
+    random_access: int = 1
+    """Every so many pictures of a signal one is coded alone, and decoding may begin there."""
     real_rates: bool = False
     """Whether ``encode`` also takes every real rate between two operating points."""
 
@@ -107,9 +112,10 @@ class Codec(nn.Module, ABC):
                 them where the codec has ``real_rates``.
 
         Raises:
-            ModelError: ``update`` was not called, or there is no such rate.
+            ModelError: ``update`` was not called, no such rate, or no such signal.
         """
         fingerprint, last = self._ready(), self.num_rates - 1
+        self.accept(x)
         if not -self.num_rates <= rate <= last:  # nan is refused too
             raise ModelError(f"rate {rate:g} asked for, the codec has 0 ... {last}")
         if rate == int(rate):
@@ -154,7 +160,8 @@ class Codec(nn.Module, ABC):
                 f"{fingerprint.hex()}): decode with the model that made it"
             )
         per_signal, odd = divmod(len(stream.chunks), stream.shape[0])
-        if odd or not per_signal or not self.decodes(stream.rate):
+        strange = len(stream.shape) != self.signal_dims or not self.decodes(stream.rate)
+        if odd or not per_signal or strange:
             raise BitstreamError("the stream's header is malformed")
         starts = range(0, len(stream.chunks), per_signal)
         return [list(stream.chunks[i : i + per_signal]) for i in starts]
@@ -168,6 +175,33 @@ class Codec(nn.Module, ABC):
     def reference(self, x: Tensor, rate: int = -1) -> Tensor:
         """What ``decompress`` approximates at this rate, e.g. ``x`` at a layer's resolution."""
         return x
+
+    def accept(self, x: Tensor) -> None:
+        """Refuse signals of other dimensions than this codec's.
+
+        Raises:
+            ModelError: e.g. an image for a codec of clips.
+        """
+        if x.ndim != self.signal_dims:
+            wanted = KINDS.get(self.signal_dims, f"signals of {self.signal_dims} dimensions")
+            given = KINDS.get(x.ndim, f"{x.ndim} dimensions")
+            raise ModelError(f"this codec codes {wanted}, what it was given are {given}")
+
+    def salvage(self, stream: Bitstream) -> Bitstream:
+        """The whole stream that a cut one, see ``Bitstream.beginning``, still holds.
+
+        Raises:
+            BitstreamError: nothing of this codec can be decoded from a part of its chunks.
+        """
+        raise BitstreamError("the stream was cut short: copy the file again")
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor, rate: int = -1) -> Tensor:
+        """What the file of this rate decodes to, from eval-mode ``forward``; unclamped.
+
+        A codec that gives a rate in several reconstructions overrides this.
+        """
+        return self(x)[rate % self.num_rates].x_hat
 
     @torch.no_grad()
     def estimate(self, x: Tensor, rate: int = -1) -> float:

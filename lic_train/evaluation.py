@@ -30,7 +30,7 @@ from lic_train.errors import DataError
 from lic_train.rate_gap import RateGap, rate_gap
 
 Decoder = Callable[[Path], tuple[Tensor, float]]
-"""Decodes a file to ``(C, H, W)`` uint8 pixels and says how many seconds that took."""
+"""Decodes a file to ``(..., C, H, W)`` uint8 pixels and says how many seconds that took."""
 
 
 class Signal(Protocol):
@@ -41,7 +41,7 @@ class Signal(Protocol):
 
     @property
     def pixels(self) -> Tensor:
-        """``(3, H, W)``, ``uint8``."""
+        """``(..., 3, H, W)``, ``uint8``: of an image, or of several in order."""
         ...
 
 
@@ -60,7 +60,7 @@ class RDPoint:
     bytes: int
     """Length of the file, header included."""
     bpp: float
-    """``8 bytes / (width height)``: measured."""
+    """``8 bytes / (width height)``, over the images of the signal: measured."""
     bpp_estimated: float | None
     """``-sum log2 p / (width height)``: what the likelihoods promise. Never shown as a rate."""
     psnr: float
@@ -118,7 +118,7 @@ def evaluate(
 
     Args:
         codec: on ``device``, in eval mode, its tables fixed (``codec.update()``).
-        signals: images with a ``name`` and ``(3, H, W)`` uint8 ``pixels``; names are unique.
+        signals: with a ``name`` and ``(..., 3, H, W)`` uint8 ``pixels``; names are unique.
         dataset, name, lmbda: what the rows say in ``dataset``, ``codec`` and ``lmbda``.
         out_dir: keeps ``bitstreams/<image>_r<rate>.lic`` and ``reconstructions/``; without it
             the files live in a temporary folder.
@@ -143,7 +143,7 @@ def evaluate(
         streams = (out_dir or Path(scratch)) / "bitstreams"
         streams.mkdir(parents=True, exist_ok=True)
         for signal in signals:
-            label = _file_label(signal.name)
+            label = file_label(signal.name)
             if label in seen:
                 raise DataError(f"two images of {dataset} are called {signal.name}: rename one")
             x = signal.pixels[None].to(device).float() / 255
@@ -163,6 +163,7 @@ def evaluate(
                 decoded, decode_s = decoder(path)
                 reference = metrics.to_uint8(codec.reference(x, rate)[0]).cpu()
                 height, width = reference.shape[-2:]
+                images = reference[..., 0, 0, 0].numel()
                 size = path.stat().st_size
                 estimated = codec.estimate(x, rate)
                 if gaps is not None:
@@ -187,8 +188,8 @@ def evaluate(
                     width=width,
                     height=height,
                     bytes=size,
-                    bpp=metrics.bpp(size, width, height),
-                    bpp_estimated=estimated / (width * height),
+                    bpp=metrics.bpp(size, width, height, images),
+                    bpp_estimated=estimated / (width * height * images),
                     psnr=metrics.psnr(decoded, reference),
                     ms_ssim=metrics.ms_ssim(decoded, reference),
                     encode_s=encode_s,
@@ -197,7 +198,9 @@ def evaluate(
                 )
                 points.append(point)
                 if out_dir and len(seen) <= save_images:
-                    write_png(decoded, out_dir / "reconstructions" / f"{label}_r{rate}.png")
+                    for where in np.ndindex(*decoded.shape[:-3]):  # once, (), of a single image
+                        named = "_".join([f"{label}_r{rate}", *(f"{i:03d}" for i in where)])
+                        write_png(decoded[where], out_dir / "reconstructions" / f"{named}.png")
                 if progress:
                     progress(point)
     if not points:
@@ -306,7 +309,7 @@ def _means(group: Sequence[RDPoint]) -> dict[str, Any]:
     }
 
 
-def _file_label(name: str) -> str:
+def file_label(name: str) -> str:
     """A name may hold the folder below the dataset's: keep the file in one folder all the same."""
     return name.replace("/", "_").replace(os.sep, "_")
 

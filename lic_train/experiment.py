@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import math
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
 from lic_train.anchors import JPEG, choose
 from lic_train.callbacks import checkpoints
+from lic_train.callbacks.loggers import log_results
+from lic_train.callbacks.stopping import Stopped, requeue
 from lic_train.codec import Codec
 from lic_train.configs import config_dir
 from lic_train.decoder_process import DecoderProcess
+from lic_train.environment import environment
 from lic_train.errors import ModelError, TrainingError
-from lic_train.evaluation import RDPoint, evaluate, write_csv, write_summary
+from lic_train.evaluation import (
+    RDPoint,
+    evaluate,
+    file_label,
+    write_csv,
+    write_png,
+    write_summary,
+)
 from lic_train.export import check_device, load_codec, load_weights, ready_copy, save_codec
 from lic_train.ladder import anchor_rows, cache_folder, write_record
 from lic_train.modules.codec_module import CodecModule
+from lic_train.ranks import Leaving, rank_and_world_size, shared_work
 from lic_train.rate_gap import RateGap, describe
 from lic_train.report.figures import rd_curve_figure
+from lic_train.report.headline import headline
 from lic_train.report.table import print_table, results_table
 
 
@@ -41,6 +61,18 @@ class Experiment:
     module: CodecModule
     trainer: pl.Trainer
     model_config: DictConfig
+
+
+def compose(overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
+    """The config of ``python -m lic_train OVERRIDES``, and Hydra's own, without starting a run."""
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        cfg = hydra_compose("train", list(overrides), return_hydra_config=True)
+    with open_dict(cfg):
+        hydra = cfg.hydra
+        HydraConfig.instance().set_config(copy.deepcopy(cfg))
+        cfg.run_dir = str(Path(HydraConfig.get().run.dir).absolute())
+        del cfg["hydra"]
+    return cfg, hydra
 
 
 def build(cfg: DictConfig) -> Experiment:
@@ -57,14 +89,6 @@ def build(cfg: DictConfig) -> Experiment:
             raise ModelError(f"{key} is not given: add {key}=RUN, the folder of a finished run")
         name = "" if part == "all" else str(part)  # what a command line cannot write
         load_weights(codec.part(name), Path(str(run_dir)), name)
-    module = instantiate(cfg.module)(
-        codec,
-        instantiate(cfg.loss),
-        net=instantiate(cfg.optimizer.net),
-        aux=instantiate(cfg.optimizer.aux),
-        scheduler=instantiate(cfg.scheduler),
-        freeze=list(cfg.freeze),
-    )
     trainer = instantiate(
         cfg.trainer,
         precision=resolve_precision(str(cfg.trainer.precision)),
@@ -72,7 +96,39 @@ def build(cfg: DictConfig) -> Experiment:
         callbacks=[instantiate(c) for c in cfg.callbacks.values() if c],
         logger=[instantiate(c) for c in cfg.logger.values() if c],
     )
+    module = instantiate(cfg.module)(
+        codec,
+        instantiate(cfg.loss),
+        net=instantiate(cfg.optimizer.net),
+        aux=instantiate(cfg.optimizer.aux),
+        scheduler=instantiate(cfg.scheduler),
+        freeze=list(cfg.freeze),
+        lr_scale=scale_to_ranks(cfg.ranks, data, trainer),
+    )
     return Experiment(data, module, trainer, cfg.model)
+
+
+def scale_to_ranks(ranks: DictConfig, data: Any, trainer: pl.Trainer) -> float:
+    """Give ``data`` the batch size of one rank; what to multiply the learning rates by.
+
+    Raises:
+        TrainingError: a batch that the ranks cannot share, or a word that is no choice.
+    """
+    world_size = int(trainer.world_size)
+    growth = {"none": lambda n: 1.0, "linear": float, "sqrt": math.sqrt}
+    if ranks.batch_size not in ("each", "total"):
+        raise TrainingError(f"ranks.batch_size is {ranks.batch_size!r}, not 'each' or 'total'")
+    if ranks.lr not in growth:
+        raise TrainingError(f"ranks.lr is {ranks.lr!r}, not one of {', '.join(growth)}")
+    if ranks.batch_size == "each":
+        return growth[ranks.lr](world_size)
+    if data.batch_size % world_size:
+        raise TrainingError(
+            f"{world_size} ranks cannot share batches of {data.batch_size} equally: make "
+            "data.batch_size a multiple, or say ranks.batch_size=each"
+        )
+    data.batch_size //= world_size
+    return 1.0
 
 
 def build_data(overrides: Sequence[str]) -> Any:
@@ -80,7 +136,7 @@ def build_data(overrides: Sequence[str]) -> Any:
     the choice of ``data``."""
     words = [f"data={word}" if "=" not in word else word for word in overrides[:1]]
     with initialize_config_dir(config_dir(), version_base="1.3"):
-        return instantiate(compose("train", [*words, *overrides[1:]]).data)
+        return instantiate(hydra_compose("train", [*words, *overrides[1:]]).data)
 
 
 def resolve_precision(precision: str) -> str:
@@ -103,34 +159,45 @@ def run(cfg: DictConfig) -> Path:
     choose(cfg.evaluation.anchors)
     run_dir = Path(cfg.run_dir).resolve()
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    if (run_dir.parent / "sweep.json").is_file():  # W&B shows the points of a sweep as one group
+        os.environ.setdefault("WANDB_RUN_GROUP", "/".join(run_dir.parent.parts[-2:]))
     experiment = build(cfg)
+    trainer = experiment.trainer
+    start = newest_checkpoint(run_dir / "checkpoints" / checkpoints.LAST, experiment.module)
     try:
-        if experiment.trainer.is_global_zero:
+        if trainer.is_global_zero:
+            (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
             announce(experiment, cfg, run_dir)
-        fit(experiment, run_dir / "checkpoints" / "last.ckpt")
-        if experiment.trainer.is_global_zero:
+            (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+            settings: Any = OmegaConf.to_container(cfg, resolve=True)
+            for logger in trainer.loggers:
+                logger.log_hyperparams(settings)
+        train(experiment, start)
+        if trainer.is_global_zero:
             export(cfg, experiment, run_dir)
-            points = judge(
-                run_dir,
-                experiment.data.signals(),
-                out_dir=run_dir,
-                dataset=dataset_name(cfg),
-                name=str(cfg.name),
-                lmbda=lmbda_of(cfg, experiment),
-                save_images=cfg.evaluation.save_images,
-                device=cfg.evaluation.device,
-                anchors=cfg.evaluation.anchors,
-            )
-            for logger in experiment.trainer.loggers:
-                logger.log_metrics(headline(points, str(cfg.name)), experiment.trainer.global_step)
-                logger.finalize("success")
+        trainer.strategy.barrier()  # what was exported is there, for every rank
+        points = judge(
+            run_dir,
+            experiment.data.signals(),
+            out_dir=run_dir,
+            dataset=dataset_name(cfg),
+            name=str(cfg.name),
+            lmbda=lmbda_of(cfg, experiment),
+            save_images=cfg.evaluation.save_images,
+            device=cfg.evaluation.device,
+            anchors=cfg.evaluation.anchors,
+        )
+        if trainer.is_global_zero:
+            name, step = str(cfg.name), trainer.global_step
+            numbers = headline(points, name, "rd")
+            log_results(trainer.loggers, points, name, numbers, run_dir, step)
             conclude(points, str(cfg.name), run_dir)
-    except SIGTERMException:
-        step = experiment.trainer.global_step
+    except Stopped as stop:
         again = f"the same command with hydra.run.dir={run_dir} goes on"
-        print(f"lic_train: stopped by SIGTERM after batch {step}; {again}", file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
+        queued = requeue() if stop.signum == signal.SIGUSR1 else ""
+        line = f"lic_train: stopped by {stop.signum.name} after batch {stop.step}; {again}"
+        print("; ".join(filter(None, (queued, line))), file=sys.stderr)
+        raise
     finally:
         close(experiment.trainer.loggers)
     return run_dir
@@ -145,12 +212,16 @@ def close(loggers: list[Any]) -> None:
 
 
 def fit(experiment: Experiment, last: Path) -> None:
-    """Train from the start or from ``last``, and leave the final state in ``last``.
+    """Train from the start or from ``last``; the callbacks leave the final state in ``last``.
 
     Raises:
         ModelError: ``last`` is of another model, or it and the one before are damaged.
     """
-    start = newest_checkpoint(last, experiment.module)
+    train(experiment, newest_checkpoint(last, experiment.module))
+
+
+def train(experiment: Experiment, start: Path | None) -> None:
+    """Train from the start or from a whole checkpoint."""
     try:
         experiment.trainer.fit(
             experiment.module,
@@ -159,10 +230,9 @@ def fit(experiment: Experiment, last: Path) -> None:
             weights_only=True,
         )
     except SystemExit as error:
-        if experiment.trainer.interrupted and not isinstance(error, SIGTERMException):
+        if experiment.trainer.interrupted and not isinstance(error, Stopped | Leaving):
             raise KeyboardInterrupt from None  # what Lightning made an exit with 1 of
         raise
-    checkpoints.save(experiment.trainer, last)
 
 
 def newest_checkpoint(last: Path, module: CodecModule) -> Path | None:
@@ -185,7 +255,7 @@ def newest_checkpoint(last: Path, module: CodecModule) -> Path | None:
         shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
         if shapes != {name: tensor.shape for name, tensor in state.items()}:
             raise ModelError(f"{path} is a checkpoint of another model: {advice}")
-        if damaged:
+        if damaged and rank_zero_only.rank == 0:
             print(f"{damaged}: going on from {path.name} at step {step}", file=sys.stderr)
         return path
     if damaged:
@@ -251,27 +321,35 @@ def judge(
     """Code ``signals`` with an exported model, decode the files in another process, add the
     anchors, and write ``rd_points.csv``, ``rd_summary.json``, ``rate_gap.csv``, ``anchors.json``,
     ``figures/rd_curve.png``, bitstreams and reconstructions into ``out_dir``. ``overrides`` are the
-    encoder's alone: a stream tells its decoder all it must know."""
-    console = Console(stderr=True)
-    chosen = choose(anchors)
-    gaps: list[RateGap] = []
+    encoder's alone: a stream tells its decoder all it must know. Ranks of a run share the images
+    out, and the first one does the rest."""
+    rank, world_size = rank_and_world_size()
+    console = Console(stderr=True, quiet=rank > 0)
     codec = load_codec(model_dir, device, overrides)
-    with (
-        console.status(f"coding {len(signals)} images of {dataset} to files"),
-        DecoderProcess(model_dir, device) as decoder,
-    ):
-        points = evaluate(
-            codec,
-            signals,
-            dataset=dataset,
-            name=name,
-            lmbda=lmbda,
-            out_dir=out_dir,
-            decoder=decoder,
-            device=device,
-            save_images=save_images,
-            gaps=gaps,
-        )
+    chosen = [anchor.of_group(codec.random_access) for anchor in choose(anchors)]
+
+    def code(numbers: range) -> list[tuple[RDPoint, RateGap]]:
+        gaps: list[RateGap] = []
+        with DecoderProcess(model_dir, device) as decoder:
+            points = evaluate(
+                codec,
+                islice(signals, rank, None, world_size),
+                dataset=dataset,
+                name=name,
+                lmbda=lmbda,
+                out_dir=out_dir,
+                decoder=decoder,
+                device=device,
+                save_images=len(range(rank, save_images, world_size)),
+                gaps=gaps,
+            )
+        return list(zip(points, gaps, strict=True))
+
+    with console.status(f"coding {len(signals)} images of {dataset} to files"):
+        coded = shared_work(len(signals), code)
+    points, gaps = [point for point, _ in coded], [gap for _, gap in coded]
+    if rank > 0:
+        return points
     print(describe(gaps), flush=True)
     with console.status(f"coding them as {', '.join(anchor.title for anchor in chosen)}"):
         rows, missing = anchor_rows(chosen, signals, dataset, cache=cache_folder())
@@ -285,18 +363,15 @@ def judge(
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     rd_curve_figure(points, figures / "rd_curve.png")
+    for picture in islice(signals, save_images):  # to compare the reconstructions with
+        for where in np.ndindex(*picture.pixels.shape[:-3]):  # once, (), of a single image
+            named = "_".join([file_label(picture.name), *(f"{i:03d}" for i in where)])
+            write_png(picture.pixels[where], out_dir / "originals" / f"{named}.png")
     return points
-
-
-def headline(points: list[RDPoint], name: str) -> dict[str, float]:
-    """Means over the images at the finest rate, for loggers."""
-    own = [p for p in points if p.codec == name]
-    finest = [p for p in own if p.rate == max(q.rate for q in own)]
-    keys = ("bpp", "bpp_estimated", "psnr", "ms_ssim")
-    return {f"rd/{k}": sum(getattr(p, k) for p in finest) / len(finest) for k in keys}
 
 
 def conclude(points: list[RDPoint], name: str, run_dir: Path) -> None:
     """The last lines a command prints: the table, then where everything is."""
-    print_table(results_table(points, name))
+    anchors = [codec for codec in dict.fromkeys(p.codec for p in points) if codec != name]
+    print_table(results_table(points, name, anchors))
     print(run_dir)

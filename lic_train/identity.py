@@ -18,8 +18,9 @@ IGNORED = (
     "logger",
     "sweep",
     "init_from",  # a path: whoever compares puts the identity of the weights in its place
-    "callbacks.progress",
-    "callbacks.checkpoint",
+    "look_every",
+    *(f"callbacks.{key}" for key in ("progress", "checkpoint")),
+    *(f"callbacks.{key}" for key in ("rd_curve", "reconstructions", "latents")),  # only look
     "evaluation.device",
     "evaluation.save_images",
     *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),
@@ -28,6 +29,8 @@ IGNORED = (
     *(f"data*.{key}" for key in ("root", "eval_root", "cache_mb")),  # its files are compared
 )
 """Settings that may differ between two lives of a run; of a name, all below it as well."""
+
+NAMES = 1000
 
 
 def settings(config: Any) -> dict[str, Any]:
@@ -57,18 +60,20 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def of_source(source: Any) -> str:
     """How many images a source has, and a hash of which.
 
-    A source that knows better says so by ``identity() -> str``, e.g. from a manifest. Of files,
-    names and sizes count, not their folder; pixels are not read.
+    A prepared set is known by the hashes in its manifest. Of files, names and sizes count, not
+    their folder; pixels are not read. Of anything else, the first thousand names.
     """
-    if callable(own := getattr(source, "identity", None)):
-        return str(own())
+    if isinstance(manifest := getattr(source, "manifest", None), Mapping):
+        return f"{len(source)} images, {digest(manifest['shards'])}"
     if hasattr(source, "files"):
         files = [(name, Path(path).stat().st_size) for name, path in source.files]
         return f"{len(files)} images, {digest(files)}"
     if hasattr(source, "source"):  # its own settings are in the config
         return of_source(source.source)
-    names = [source.name(index) for index in range(len(source))]
-    return f"{len(names)} images, {digest(names)}"
+    if not hasattr(source, "__len__"):
+        return f"a {type(source).__name__}"
+    names = [source.name(index) for index in range(min(len(source), NAMES))]
+    return f"{len(source)} images, {digest(names)}"
 
 
 def of_weights(run_dir: Path) -> str:

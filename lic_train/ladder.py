@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from lic_train import __version__, metrics
-from lic_train.anchors import Anchor, code
+from lic_train.anchors import Anchor
 from lic_train.errors import DataError
 from lic_train.evaluation import RDPoint, Signal, write_whole
 from lic_train.headerless import payload_bytes
+from lic_train.video_anchors import VideoAnchor
 
-_GREY = torch.full((3, 16, 16), 128, dtype=torch.uint8)
+_GREY = torch.full((3, 64, 64), 128, dtype=torch.uint8)
 MEASURED = ("bytes", "psnr", "ms_ssim", "encode_s", "decode_s")
 
 
@@ -35,7 +36,7 @@ def cache_folder() -> Path:
 
 
 def anchor_rows(
-    anchors: Sequence[Anchor],
+    anchors: Sequence[Anchor | VideoAnchor],
     signals: Iterable[Signal],
     dataset: str,
     *,
@@ -67,7 +68,7 @@ def anchor_rows(
     rows: dict[str, list[RDPoint]] = {a.name: [] for a in anchors if a.name not in missing}
     known = {anchor.name: anchor for anchor in anchors}
     for name in rows:
-        code(known[name], _GREY, known[name].qualities[0])  # loads the library, untimed
+        known[name].code(_GREY, known[name].qualities[0])  # loads the library, untimed
     empty = True
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         for signal in signals:  # one at a time in memory
@@ -89,7 +90,9 @@ def anchor_rows(
     return [p for name in rows if name not in missing for p in rows[name]], missing
 
 
-def write_record(anchors: Sequence[Anchor], missing: dict[str, str], path: Path) -> None:
+def write_record(
+    anchors: Sequence[Anchor | VideoAnchor], missing: dict[str, str], path: Path
+) -> None:
     """Write how the numbers of ``anchors`` were made, and why some have none, as JSON."""
     record = {
         "anchors": [
@@ -103,13 +106,13 @@ def write_record(anchors: Sequence[Anchor], missing: dict[str, str], path: Path)
     write_whole(path, (json.dumps(record, indent=2) + "\n").encode())
 
 
-def _header_bytes(anchor: Anchor) -> int | None:
+def _header_bytes(anchor: Anchor | VideoAnchor) -> int | None:
     """Bytes of a small file that are not coded pixels, ``None`` where they cannot be told.
 
     They are counted like all others, and at low rates they are no trifle: a HEIF container is
     longer than the whole header of BPG, which holds the same stream.
     """
-    data = code(anchor, _GREY, anchor.qualities[0]).data
+    data = anchor.code(_GREY, anchor.qualities[0]).data
     try:
         return len(data) - payload_bytes(data)
     except DataError:
@@ -119,7 +122,7 @@ def _header_bytes(anchor: Anchor) -> int | None:
 class _Kept:
     """Results of one anchor on one image, in memory and in a file of the cache."""
 
-    def __init__(self, anchor: Anchor, pixels: Tensor, folder: Path | None) -> None:
+    def __init__(self, anchor: Anchor | VideoAnchor, pixels: Tensor, folder: Path | None) -> None:
         self.anchor, self.pixels = anchor, pixels
         made_by = [anchor.describe()[key] for key in ("codec", "through", "library")]
         key = hashlib.sha256(json.dumps([*made_by, __version__, list(pixels.shape)]).encode())
@@ -136,7 +139,7 @@ class _Kept:
         """The columns of ``MEASURED`` at a quality, measured at the first call."""
         settings = json.dumps(self.anchor.settings(quality), sort_keys=True)
         if settings not in self._results:
-            coded = code(self.anchor, self.pixels, quality)
+            coded = self.anchor.code(self.pixels, quality)
             self._results[settings] = {
                 "bytes": len(coded.data),
                 "psnr": metrics.psnr(coded.pixels, self.pixels),
@@ -162,7 +165,11 @@ def _measured(task: tuple[_Kept, int]) -> dict[str, Any] | str:
 
 
 def _row(
-    measured: dict[str, Any], anchor: Anchor, quality: int, signal: Signal, dataset: str
+    measured: dict[str, Any],
+    anchor: Anchor | VideoAnchor,
+    quality: int,
+    signal: Signal,
+    dataset: str,
 ) -> RDPoint:
     height, width = signal.pixels.shape[-2:]
     return RDPoint(
@@ -173,7 +180,7 @@ def _row(
         lmbda=None,
         width=width,
         height=height,
-        bpp=metrics.bpp(measured["bytes"], width, height),
+        bpp=metrics.bpp(measured["bytes"], width, height, signal.pixels[..., 0, 0, 0].numel()),
         bpp_estimated=None,
         device="cpu",
         **measured,

@@ -65,8 +65,7 @@ class RateDistortionLoss(nn.Module):
         terms: dict[str, tuple[Tensor, Tensor]] = {}
         losses, rates, distortions, weights = [], [], [], 0.0
         for r in reconstructions:
-            n, _, height, width = r.target.shape
-            pixels = n * height * width
+            pixels = r.target.numel() // r.target.shape[-3]
             zero = r.target.new_zeros((), dtype=torch.float32)
             rate = sum((bits(p) for p in r.likelihoods.values()), start=zero) / pixels
             distortion = _DISTORTIONS[self.metric](r.x_hat.float(), r.target.float())

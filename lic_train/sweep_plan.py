@@ -26,6 +26,7 @@ from lic_train.sweep_state import POINT, SWEEP, SweepError, read, write
 
 OF_THE_SWEEP = ("sweep", "hydra/launcher", "hydra.launcher", "hydra.sweep", "hydra.mode")
 """Overrides that are not handed on to the points."""
+MAY_CHOOSE_IMAGES = ("data", "eval_data", "experiment")
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,12 @@ def plan(overrides: Sequence[str], flags: Sequence[str], config_name: str = "tra
         along, then = base.sweep.chain.along, _overrides(base.sweep.chain.then)
         shared = {k: v for k, v in _settings(base).items() if k not in keys}
         shared |= {"sweep.chain.along": along, "sweep.chain.then": then}
+        grid = _grid(swept)
+        if not any(key.partition(".")[0] in MAY_CHOOSE_IMAGES for key in keys):
+            shared |= _images(_compose(config_name, grid[0]))
         name = identity.digest([shared, keys])
         directory = Path(str(base.hydra.sweep.dir).replace("{sweep}", name)).resolve()
-        composed = [
-            _point(config_name, directory, combination, keys, along) for combination in _grid(swept)
-        ]
+        composed = [_point(config_name, directory, chosen, keys, along) for chosen in grid]
         points = list(_chained(composed, along, then, config_name))
     for one, other in itertools.combinations(points, 2):
         if one.directory == other.directory:
@@ -169,7 +171,9 @@ def _point(name: str, sweep: Path, overrides: list[str], keys: list[str], along:
     value = OmegaConf.select(cfg, along) if along else 0
     if not isinstance(value, int | float):
         raise SweepError(f"sweep.chain.along={along} is {value} in {label}, which is no number")
-    return Point(label, sweep / folder, tuple(overrides), _settings(cfg, data=True), None, value)
+    return Point(
+        label, sweep / folder, tuple(overrides), _settings(cfg) | _images(cfg), None, value
+    )
 
 
 def _chained(
@@ -189,7 +193,8 @@ def _chained(
         weights = f"{first.label}, {identity.digest(first.settings)}"
         for point in others:
             more = (*point.overrides, *then)
-            found = _settings(_compose(config_name, list(more)), data=True)
+            cfg = _compose(config_name, list(more))
+            found = _settings(cfg) | _images(cfg)
             more = (*more, f"++init_from.all={_quoted(first.directory)}")
             found["init_from.all"] = weights
             yield replace(point, overrides=more, settings=found, start=first.label)
@@ -201,19 +206,27 @@ def _compose(config_name: str, overrides: list[str]) -> DictConfig:
     return cfg
 
 
-def _settings(cfg: DictConfig, data: bool = False) -> dict[str, Any]:
-    """What matters of a config and, on request, of the images it names."""
+def _settings(cfg: DictConfig) -> dict[str, Any]:
+    """What matters of a config, but for the images it names."""
     plain = copy.deepcopy(cfg)
     with open_dict(plain):
         del plain["hydra"]
     found = identity.settings(OmegaConf.to_container(plain, resolve=True))
     for part, run in cfg.init_from.items():
         found[f"init_from.{part}"] = identity.of_weights(Path(str(run))) if run else None
-    if data:
-        for role in ("train", "eval"):
-            if role in cfg.data:
-                source = OmegaConf.to_container(cfg.data[role], resolve=True)
-                found[f"data.{role} (images)"] = _of_source(json.dumps(source))
+    return found
+
+
+def _images(cfg: DictConfig) -> dict[str, str]:
+    """What it trains on and evaluates; a name that is no folder here, e.g. on the hub, as it is."""
+    found = {}
+    for role in ("train", "eval"):
+        if role in cfg.data:
+            source: Any = OmegaConf.to_container(cfg.data[role], resolve=True)
+            found[f"data.{role} (images)"] = _of_source(json.dumps(source))
+            root = source.get("root")
+            if root is not None and not Path(str(root)).expanduser().exists():
+                found[f"data.{role}.root"] = str(root)
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -36,6 +36,7 @@ SHRUNK_EDIC = [
 ]
 """The same as overrides of a command."""
 STEPS = 200
+FRAMES = 2  # of a clip: one intra, one predicted
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 PHOTOS = (0, 1, 4)  # astronaut, coffee, barbara
 
@@ -48,9 +49,19 @@ def shrink(node: Any) -> None:
     if isinstance(node, DictConfig):
         for key in node:
             if key in SHRUNK:
-                node[key] = SHRUNK[key]
+                node[key] = node[key] and SHRUNK[key]  # what is left out stays out
             else:
                 shrink(node[key])
+
+
+def signal_dims(model: DictConfig) -> int:
+    """Dimensions of the signals of the codec that a config names."""
+    return int(get_class(model._target_).signal_dims)
+
+
+def panned(x: Tensor, frames: int) -> Tensor:
+    """Images ``(N, C, H, W)`` as clips ``(N, frames, C, H, W)`` that move by whole pixels."""
+    return torch.stack([x.roll((t, -2 * t), (-2, -1)) for t in range(frames)], dim=1)
 
 
 class Zoo:
@@ -81,14 +92,22 @@ class Zoo:
         assert pixels.shape[-2:] == (height, width)
         return pixels
 
-    def batch(self, crop: int = 64) -> Tensor:
-        """A random crop of each photograph, ``(3, 3, crop, crop)``, from torch's generator."""
+    def signal(self, stem: str, height: int = 512, width: int = 512, index: int = 0) -> Tensor:
+        """A photograph as the model's contract wants its signals: of clips, one that pans."""
+        if signal_dims(self.config(stem)) == 4:
+            return self.photo(height, width, index)
+        return panned(self.photo(min(height, 256), min(width, 256), index), FRAMES)
+
+    def batch(self, crop: int = 64, dims: int = 4) -> Tensor:
+        """A random crop of each photograph, ``(3, 3, crop, crop)``, from torch's generator; with 5
+        ``dims`` some frames of one of them, ``(1, FRAMES, 3, crop, crop)``."""
         crops = []
         for index in PHOTOS:
             pixels = self._photos.pixels(index)
             top, left = (int(torch.randint(side - crop + 1, ())) for side in pixels.shape[1:])
             crops.append(pixels[:, top : top + crop, left : left + crop])
-        return torch.stack(crops).float() / 255
+        x = torch.stack(crops).float() / 255
+        return x if dims == 4 else panned(x[torch.randint(3, (1,))], FRAMES)
 
     def train(self, codec: Codec, steps: int = STEPS) -> Codec:
         """Real training, seconds: latents that are not zero, under densities that fit them."""
@@ -100,7 +119,7 @@ class Zoo:
             for group in optimizer.param_groups:
                 group["lr"] = 5e-3 * min(1, 2 - 2 * step / steps)
             optimizer.zero_grad()
-            (loss(codec(self.batch())).loss + codec.aux_loss()).backward()
+            (loss(codec(self.batch(dims=codec.signal_dims))).loss + codec.aux_loss()).backward()
             torch.nn.utils.clip_grad_norm_(sets.net, 0.3)
             optimizer.step()
         optimizer.zero_grad()
@@ -111,7 +130,8 @@ class Zoo:
         codec, kept = self.build(stem), self._folder / f"{stem}.pt"
         if not kept.is_file():
             part = self._folder / f"{stem}.{os.getpid()}"
-            torch.save(self.train(codec).state_dict(), part)
+            steps = STEPS if codec.signal_dims == 4 else STEPS // 2  # of several frames each
+            torch.save(self.train(codec, steps).state_dict(), part)
             with suppress(FileExistsError):  # of two workers, the first to be done counts for both
                 os.link(part, kept)
         codec.load_state_dict(torch.load(kept, weights_only=True))

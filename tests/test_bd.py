@@ -176,7 +176,8 @@ def test_ms_ssim_figures_say_which_mean(sweep: list[Row]) -> None:
 
 
 def test_published_curves_are_labelled_and_have_a_source() -> None:
-    assert published.datasets() == ["clic2020-mobile", "clic2020-professional", "kodak"]
+    images = ["clic2020-mobile", "clic2020-professional", "kodak"]
+    assert published.datasets() == sorted([*images, "hevc_b", "hevc_c", "hevc_d", "hevc_e", "uvg"])
     assert sum(len(published.curves(d)) for d in published.datasets()) > 50
     for found in published.curves("kodak"):
         assert found.published and found.label.endswith("(published)")

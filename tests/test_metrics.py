@@ -104,3 +104,14 @@ def test_ssim_agrees_with_scikit_image_and_needs_its_window() -> None:
     assert math.isnan(metrics.ssim(noise(10, 40), noise(10, 40)))
     with pytest.raises(ValueError, match="shape"):
         metrics.ssim(a, noise(32, 32))
+
+
+def test_several_images_count_as_their_mean() -> None:
+    """What leads ``(C, H, W)`` is flattened: the mean of the values, not the value of the mean."""
+    a = torch.randint(0, 256, (2, 2, 3, 200, 170), dtype=torch.uint8)
+    b = (a.int() + torch.tensor([1, 5, 9, 30]).reshape(2, 2, 1, 1, 1)).clamp(0, 255).byte()
+    pairs = list(zip(a.flatten(0, 1), b.flatten(0, 1), strict=True))
+    for metric in (metrics.psnr, metrics.ssim, metrics.ms_ssim):
+        values = [metric(x, y) for x, y in pairs]
+        assert metric(a, b) == pytest.approx(sum(values) / 4, rel=1e-5)
+    assert metrics.bpp(100, 20, 10, images=4) == 1

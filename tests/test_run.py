@@ -20,6 +20,7 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
+from test_loggers import WandbFile
 
 from lic_train import __main__ as train
 from lic_train import cli
@@ -37,7 +38,7 @@ OVERRIDES = [
     "data.eval_crop=64",
     *SHRUNK_EDIC,
 ]
-COMMAND = [*OVERRIDES, "lmbda=0.005"]
+COMMAND = [*OVERRIDES, "lmbda=0.005", "look_every=2"]
 COLUMNS = (
     "dataset,image,codec,rate,lmbda,width,height,bytes,bpp,bpp_estimated,psnr,ms_ssim,"
     "encode_s,decode_s,device"
@@ -118,6 +119,20 @@ def test_a_run_leaves_what_the_readme_promises(run: Path) -> None:
     offline = list(run.glob("wandb/offline-run-*/*.wandb"))
     assert len(offline) == 1 and offline[0].stat().st_size > 0
     assert not [path for path in run.rglob("*") if "tmp" in path.suffix]
+
+
+def test_a_whole_run_in_wandb(run: Path) -> None:
+    """The command's own: what watched it is there, under names that no codec changes."""
+    held = WandbFile(run)
+    assert {"live/bpp", "live/psnr", "rd/bpp", "rd/psnr", "curve/bpp", "curve/psnr"} <= set(
+        held.last
+    )
+    assert {"train/loss", "val/loss", "train/grad_norm"} <= set(held.last)
+    pictures = ("live/rd_curve", "live/reconstructions", "live/latents", "figures/rd_curve")
+    assert {f"{name}.filenames" for name in pictures} <= set(held.last)
+    assert (held.files / held.last["rd/points.path"]).is_file()
+    config = [r["config"]["update"] for r in held.of("config")]
+    assert any("model" in update and "lmbda" in update for update in config)
 
 
 def test_the_rows_tell_of_the_files(run: Path) -> None:
@@ -219,15 +234,16 @@ def test_the_same_command_again_trains_nothing(
     kept = [copied / "model.yaml", *(copied / "bitstreams").iterdir()]
     before = [path.read_bytes() for path in kept]
     weights = load_file(copied / "model.safetensors")
+    log = (copied / "logs" / "version_0" / "metrics.csv").read_text()
     train_here(monkeypatch, *COMMAND, f"hydra.run.dir={copied}")
     assert capsys.readouterr().out.rstrip().splitlines()[-1] == str(copied)
     assert [path.read_bytes() for path in kept] == before
     again = load_file(copied / "model.safetensors")
     assert again.keys() == weights.keys()
     assert all(torch.equal(again[name], weights[name]) for name in weights)
-    metrics = (copied / "logs" / "version_1" / "metrics.csv").read_text()
-    assert "rd/bpp" in metrics and "train/" not in metrics
-    assert len(list(copied.glob("wandb/offline-run-*"))) == 2
+    assert (copied / "logs" / "version_0" / "metrics.csv").read_text() == log
+    lives = list(copied.glob("wandb/offline-run-*"))
+    assert len(lives) == 2 and len({path.name.rpartition("-")[2] for path in lives}) == 1
 
 
 def adam_steps(state: Any) -> list[float]:

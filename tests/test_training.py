@@ -284,6 +284,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
         "trainer.devices=2",
         "data.crop_size=64",
         "logger=csv",
+        "look_every=1",
         f"hydra.run.dir={tmp_path / 'run'}",
         *SHRUNK_EDIC,
     ]
@@ -300,3 +301,4 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 2
     assert (tmp_path / "run" / "rd_points.csv").is_file()
+    assert (tmp_path / "run" / "live" / "rd_00000001.csv").is_file()  # rank 0 alone looked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING
 from lic_train.errors import BitstreamError, ModelError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lic_train.bitstream import Bitstream
+    from lic_train.codec import Codec
 
 
 def model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,15 +32,39 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def stream_of(path: Path) -> Iterator[Bitstream]:
-    """The stream in a file; whoever refuses it names the file."""
+def stream_of(path: Path, codec: Codec | None = None) -> Iterator[Bitstream]:
+    """The stream in a file, or what the codec can make of one cut short; whoever refuses it names
+    the file."""
     from lic_train.bitstream import Bitstream
 
     data = _read(path)
     try:
-        yield Bitstream.from_bytes(data)
+        try:
+            stream = Bitstream.from_bytes(data)
+        except BitstreamError as error:
+            if codec is None:
+                raise
+            stream = _salvaged(codec, data, error)
+            print(f"{path}: {error}; going on with what is whole", file=sys.stderr)
+        yield stream
     except BitstreamError as error:
         raise BitstreamError(f"{path}: {error}") from None
+
+
+def _salvaged(codec: Codec, data: bytes, error: BitstreamError) -> Bitstream:
+    from lic_train.bitstream import Bitstream
+
+    try:
+        return codec.salvage(Bitstream.beginning(data))
+    except BitstreamError:
+        raise error from None
+
+
+def pace(pixels: Tensor, seconds: float) -> str:
+    """Of a video, how many frames and how fast; of an image nothing."""
+    if pixels.ndim < 4:
+        return ""
+    return f", {len(pixels)} frames, {len(pixels) / seconds:.2f} a second"
 
 
 def _read(path: Path) -> bytes:

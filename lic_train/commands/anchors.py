@@ -13,6 +13,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--codecs", nargs="+", metavar="CODEC", help="of them only these; default: all"
     )
+    parser.add_argument("--frames", type=int, metavar="N", help="of videos, in clips of N frames")
+    parser.add_argument(
+        "--gop", type=int, default=12, metavar="N", help="of videos: frames in a group (default 12)"
+    )
     parser.add_argument(
         "--longest-side", type=int, metavar="PIXELS", help="shrink larger images, as a run may do"
     )
@@ -29,18 +33,28 @@ def run(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from lic_train.anchors import ANCHORS, choose
+    from lic_train.data.clips import clips
     from lic_train.data.datamodule import Signals
-    from lic_train.data.sources import ImageFolder
+    from lic_train.data.sources import ImageFolder, ImageSource
     from lic_train.errors import DataError
     from lic_train.evaluation import write_csv, write_summary
     from lic_train.ladder import anchor_rows, cache_folder, write_record
     from lic_train.report.figures import rd_curve_figure
     from lic_train.report.table import anchors_table, print_table
+    from lic_train.video_anchors import VIDEO_ANCHORS
 
-    chosen = choose(options.codecs or list(ANCHORS))
+    every = list(ANCHORS if options.frames is None else VIDEO_ANCHORS)
+    chosen = [anchor.of_group(options.gop) for anchor in choose(options.codecs or every)]
     if options.jobs is not None and options.jobs < 1:
         raise DataError(f"--jobs is {options.jobs}; give 1 or more")
-    signals = Signals(ImageFolder(options.folder, longest_side=options.longest_side))
+    if options.gop < 1:
+        raise DataError(f"--gop is {options.gop}; give 1 or more")
+    side = options.longest_side
+    if options.frames is None:
+        source: ImageSource = ImageFolder(options.folder, longest_side=side)
+    else:
+        source = clips(None, "eval", options.folder, frames=options.frames, longest_side=side)
+    signals = Signals(source)
     dataset = options.folder.resolve().name
     with Console(stderr=True).status(f"coding {len(signals)} images of {dataset}"):
         points, missing = anchor_rows(

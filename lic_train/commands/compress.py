@@ -1,17 +1,22 @@
-"""Image to file."""
+"""Image or video to file."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lic_train.commands._shared import model_arguments, write_whole
+from lic_train.commands._shared import model_arguments, pace, write_whole
+from lic_train.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("image", type=Path)
+    parser.add_argument("signal", type=Path, metavar="IMAGE or VIDEO")
     parser.add_argument("file", type=Path)
     parser.add_argument("--model", type=Path, required=True, metavar="RUN")
     size = parser.add_mutually_exclusive_group()
@@ -20,30 +25,52 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     size.add_argument("--target-bpp", type=float, metavar="X", help="the finest file of at most X")
     size.add_argument("--target-psnr", type=float, metavar="X", help="the coarsest of X dB or more")
+    parser.add_argument("--frames", type=int, metavar="N", help="of a video: only the first N")
     model_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Code one image."""
+    """Code one signal."""
     import torch
 
-    from lic_train.data.images import read_image
+    from lic_train.evaluation import clock
     from lic_train.export import load_codec
+    from lic_train.metrics import bpp
     from lic_train.rate_control import meet
 
-    picture = read_image(options.image)
-    if picture.note:
-        print(f"{options.image}: {picture.note}", file=sys.stderr)
+    pixels = _read(options.signal, options.frames)
     codec = load_codec(options.model, options.device, options.set)
-    x = picture.pixels[None].to(torch.device(options.device)).float() / 255
-    reached = ""
+    x = pixels[None].to(torch.device(options.device)).float() / 255
+    codec.accept(x)
+    start, reached = clock(options.device), ""
     if options.target_bpp is None and options.target_psnr is None:
         stream = codec.compress(x, options.rate)
     else:
         met = meet(codec, x, target_bpp=options.target_bpp, target_psnr=options.target_psnr)
         stream, reached = met.stream, f", rate {met.rate:.4g}, {met.psnr:.2f} dB"
     data = stream.to_bytes()
+    seconds = clock(options.device) - start
     write_whole(options.file, data)
     height, width = codec.reference(x, stream.rate).shape[-2:]
-    bpp = 8 * len(data) / (height * width)
-    print(f"{options.file}: {len(data)} bytes, {bpp:.4f} bpp, {width}x{height}{reached}")
+    images = pixels[..., 0, 0, 0].numel()
+    rate = f"{bpp(len(data), width, height, images):.4f} bpp, {width}x{height}"
+    print(f"{options.file}: {len(data)} bytes, {rate}{reached}{pace(pixels, seconds)}")
+
+
+def _read(path: Path, frames: int | None) -> Tensor:
+    """Pixels of an image or, by the suffix of the file, of a video: uint8 ``(..., 3, H, W)``."""
+    from lic_train.data.images import read_image
+    from lic_train.data.video_file import VIDEO_EXTENSIONS, VideoFile
+
+    if path.suffix.lower() in VIDEO_EXTENSIONS:
+        video = VideoFile(path)
+        count = len(video) if frames is None else frames
+        if not 1 <= count <= len(video):
+            raise DataError(f"--frames {count}: {path} has {len(video)} frames")
+        return video.read(0, count)
+    if frames is not None:
+        raise DataError(f"--frames is for videos: {path} is none")
+    picture = read_image(path)
+    if picture.note:
+        print(f"{path}: {picture.note}", file=sys.stderr)
+    return picture.pixels

@@ -1,32 +1,43 @@
-"""File to PNG image."""
+"""File to PNG image or, of a video, to a folder of them or a y4m file."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from lic_train.commands._shared import model_arguments, stream_of
+from lic_train.commands._shared import model_arguments, pace, stream_of
 from lic_train.errors import DataError
+
+HINTS = {
+    4: "must end in .png: decoded images are written losslessly",
+    5: "must be a folder, which gets PNG files, or end in .y4m: what is decoded is a video",
+}
+"""By the number of dimensions of a codec's signals."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("file", type=Path)
-    parser.add_argument("image", type=Path)
+    parser.add_argument("out", type=Path, metavar="IMAGE or FOLDER or VIDEO")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN")
     model_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Decode one image."""
+    """Decode one signal."""
     from lic_train.data.images import write_png
+    from lic_train.data.video_writers import write_frames, write_y4m
+    from lic_train.evaluation import clock
     from lic_train.export import load_codec
     from lic_train.metrics import to_uint8
 
-    if options.image.suffix.lower() != ".png":
-        raise DataError(f"{options.image} must end in .png: decoded images are written losslessly")
-    with stream_of(options.file) as stream:
-        codec = load_codec(options.model, options.device, options.set)
+    codec = load_codec(options.model, options.device, options.set)
+    writers = {4: {".png": write_png}, 5: {"": write_frames, ".y4m": write_y4m}}[codec.signal_dims]
+    if (suffix := options.out.suffix.lower()) not in writers:
+        raise DataError(f"{options.out} {HINTS[codec.signal_dims]}")
+    with stream_of(options.file, codec) as stream:
+        start = clock(options.device)
         pixels = to_uint8(codec.decompress(stream)[0]).cpu()
-    write_png(options.image, pixels)
-    print(f"{options.image}: {pixels.shape[-1]}x{pixels.shape[-2]}")
+        seconds = clock(options.device) - start
+    writers[suffix](options.out, pixels)
+    print(f"{options.out}: {pixels.shape[-1]}x{pixels.shape[-2]}{pace(pixels, seconds)}")

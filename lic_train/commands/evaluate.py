@@ -1,4 +1,4 @@
-"""Code a folder of images to files, beside anchors; write the RD tables."""
+"""Code a folder of images or of videos to files, beside anchors; write the RD tables."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="RUN")
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--frames", type=int, metavar="N", help="of videos, in clips of N frames")
     parser.add_argument("--save-images", type=int, default=3, metavar="N")
     parser.add_argument(
         "--anchors",
@@ -26,13 +27,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Code a folder and say what came out."""
+    from lic_train.data.clips import clips
     from lic_train.data.datamodule import Signals
-    from lic_train.data.sources import ImageFolder
+    from lic_train.data.sources import ImageFolder, ImageSource
     from lic_train.experiment import conclude, judge
     from lic_train.export import read_about
 
     about = read_about(options.model)
-    source = ImageFolder(options.data)
+    if options.frames is None:
+        source: ImageSource = ImageFolder(options.data)
+    else:
+        source = clips(None, "eval", options.data, frames=options.frames)
     name = str(about.get("name", "codec"))
     points = judge(
         options.model,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from lic_train.codec import Codec
 from lic_train.errors import TrainingError
 from lic_train.loss import Lagrangian, RateDistortionLoss
 from lic_train.optim import OptimizerFactory, build_optimizer, clip
+from lic_train.ranks import Leaving, gathered, mean_over_ranks
 
 
 class CodecModule(pl.LightningModule):
@@ -33,6 +36,7 @@ class CodecModule(pl.LightningModule):
         freeze: parts of the codec that stay as they are, by their path in it, e.g. ``"base"``:
             in eval mode and in no optimizer.
         seed: >= 0, of the noise of training.
+        lr_scale: what the net's learning rates are multiplied by, for batches of several ranks.
 
     Raises:
         ModelError: the codec has no such part.
@@ -50,6 +54,7 @@ class CodecModule(pl.LightningModule):
         channels_last: bool = True,
         freeze: Sequence[str] = (),
         seed: int = 0,
+        lr_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.codec = codec
@@ -63,6 +68,7 @@ class CodecModule(pl.LightningModule):
         self.clip_norm, self.aux_clip_norm = clip_norm, aux_clip_norm
         self.channels_last = channels_last
         self.seed = seed
+        self.lr_scale = lr_scale
         if channels_last:
             self.codec.to(memory_format=torch.channels_last)
 
@@ -80,6 +86,8 @@ class CodecModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         try:
             optimizer, self.parameter_sets = build_optimizer(self.codec, self._net, self._aux)
+            for group in optimizer.param_groups:  # the net's alone
+                group["lr"] *= self.lr_scale
             schedule = self._scheduler(optimizer) if self._scheduler is not None else None
         except (TypeError, ValueError) as error:  # the partials meet their arguments only here
             raise TrainingError(f"the optimizer or scheduler was refused: {error}") from error
@@ -96,13 +104,16 @@ class CodecModule(pl.LightningModule):
         number = self.global_step * self.trainer.accumulate_grad_batches
         number += batch_idx % self.trainer.accumulate_grad_batches
         state = np.random.SeedSequence(self.seed, spawn_key=(self.global_rank, number))
-        torch.manual_seed(int(state.generate_state(1, np.uint64)[0]))
+        seed = int(state.generate_state(1, np.uint64)[0])
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         result = self._reconstruct(batch.x)
         aux_loss = self.codec.aux_loss()
-        self._guard(result.loss, "loss", batch, batch_idx)
-        self._log("train", result, on_step=True)
+        if not torch.isfinite(self._log("train", result, on_step=True)):
+            self._stop_at(result.loss.item(), batch.names)
         self.log("train/aux_loss", aux_loss)
         # Disjoint: no net parameter is in the aux loss and no quantile in the other.
         return result.loss + aux_loss if self._aux is not None else result.loss
@@ -116,31 +127,39 @@ class CodecModule(pl.LightningModule):
         if self._aux is not None:
             clip(self.parameter_sets.aux, self.aux_clip_norm)
         if not torch.isfinite(norm):
-            raise TrainingError(
+            self._stop(
                 f"the gradient is {norm.item()} at step {self.global_step} while the loss is "
                 "finite: lower optimizer.net.lr or train with trainer.precision=32-true"
             )
         self.log("train/grad_norm", norm)
 
     def _reconstruct(self, x: Tensor) -> Lagrangian:
-        if self.channels_last and x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        self.codec.accept(x)
+        if self.channels_last:
+            images = x.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+            x = images.unflatten(0, x.shape[:-3])
         return self.loss(self.codec(x))
 
-    def _guard(self, value: Tensor, what: str, batch: Any, batch_idx: int) -> None:
+    def _stop_at(self, loss: float, names: Sequence[str]) -> None:
         """Stop before a step that would ruin the weights, and say which images did it."""
-        if not torch.isfinite(value):
-            raise TrainingError(
-                f"the {what} is {value.item()} at step {self.global_step}, images "
-                f"{', '.join(batch.names)}: lower optimizer.net.lr or look at these images; "
-                "the last checkpoint is whole"
-            )
+        bad = [(x, images) for x, images in gathered((loss, list(names))) if not math.isfinite(x)]
+        value, images = bad[0] if bad else (loss, names)
+        self._stop(
+            f"the loss is {value} at step {self.global_step}, images {', '.join(images)}: lower "
+            "optimizer.net.lr or look at these images; the last checkpoint is whole"
+        )
 
-    def _log(self, stage: str, r: Lagrangian, on_step: bool, size: int | None = None) -> None:
+    def _stop(self, why: str) -> None:
+        """End all ranks together: one that ended alone would leave the others waiting for it."""
+        raise TrainingError(why) if self.global_rank == 0 else Leaving
+
+    def _log(self, stage: str, r: Lagrangian, on_step: bool, size: int | None = None) -> Tensor:
+        """Log means over the ranks; that of the loss."""
         values = {"loss": r.loss, "bpp_estimated": r.bpp, "distortion": r.distortion}
         if len(r.terms) > 1:
             for name, (rate, distortion) in r.terms.items():
                 values |= {f"{name}/bpp_estimated": rate, f"{name}/distortion": distortion}
-        named = {f"{stage}/{k}": v.detach() for k, v in values.items()}
-        mean = not on_step
-        self.log_dict(named, on_step=on_step, on_epoch=mean, batch_size=size, sync_dist=mean)
+        means = mean_over_ranks(torch.stack([v.detach() for v in values.values()]))
+        named = {f"{stage}/{name}": mean for name, mean in zip(values, means, strict=True)}
+        self.log_dict(named, on_step=on_step, on_epoch=not on_step, batch_size=size)
+        return means[0]

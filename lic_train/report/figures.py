@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -22,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from lic_train.rd import Array, Curve, Point, mean_curve
 
 ANCHORS = ("jpeg", "webp", "jpeg2000", "avif", "jpegxl", "hevc")
+ANCHORS += ("x264", "x265", "x264_slow", "x265_slow")
 INK, GREY = "#1f2933", "#8a94a0"
 COLOURS = ("#c8102e", "#1565c0", "#2e7d32", "#8e24aa", "#ef6c00", "#00838f")
 LABELS = 8
@@ -61,7 +63,7 @@ def rd_curve_figure(
     images = curves[0].images
     default = f"{points[0].dataset}, {images} image{'s' if images != 1 else ''}"
     figure.suptitle(title or default, color=INK, fontsize=12, fontweight="bold")
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def lines_figure(
@@ -96,10 +98,10 @@ def lines_figure(
         axis.set_xlim(xlim)
         axis.set_xlabel(xlabel)
         axis.set_ylabel(ylabel)
-        _plain(axis)
+        plain(axis)
     axes[0].legend(frameon=False)
     figure.suptitle(title, color=INK, fontsize=12, fontweight="bold")
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def comparison_figure(
@@ -120,7 +122,7 @@ def comparison_figure(
     """
     images = [np.moveaxis(np.asarray(i), 0, -1) for i in (original, decoded, jpeg_decoded)]
     height, width = images[0].shape[:2]
-    top, left, side = crop or _most_detail(images[0])
+    top, left, side = crop or most_detail(images[0])
     # Each column is `column` inches wide; the crop below is as wide as the image above it.
     column, wide = 4.2, min(side * 3 // 2, width - left)
     image_height, crop_height = column * height / width, column * side / wide
@@ -136,7 +138,7 @@ def comparison_figure(
         grid[0, k].add_patch(outline)
         for axis in grid[:, k]:
             axis.set_axis_off()
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def _figure(panels: int) -> tuple[Figure, list[Axes]]:
@@ -201,10 +203,11 @@ def _panel(
         margin = 0.08 * (max(shown) - min(shown)) or 0.5
         axis.set_ylim(min(shown) - margin, max(shown) + margin)
     axis.set_xlabel("bits per pixel (file bytes)")
-    _plain(axis)
+    plain(axis)
 
 
-def _plain(axis: Axes) -> None:
+def plain(axis: Axes) -> None:
+    """A grid below the lines, no box around them."""
     axis.grid(color="#e4e7eb", linewidth=0.8)
     axis.set_axisbelow(True)
     for side in ("top", "right"):
@@ -230,7 +233,7 @@ def _window(low: float, high: float) -> tuple[float, float]:
     return max(0.0, low - max(0.1 * span, 0.6 * low)), high + max(0.5 * span, 1.2 * low)
 
 
-def _most_detail(image: NDArray[Any]) -> tuple[int, int, int]:
+def most_detail(image: NDArray[Any]) -> tuple[int, int, int]:
     """The window, as high as a quarter of the smaller side, with the largest sum of gradients."""
     height, width = image.shape[:2]
     side = max(min(height, width) // 4, min(height, width, 16))
@@ -249,10 +252,16 @@ def _most_detail(image: NDArray[Any]) -> tuple[int, int, int]:
     return (*where, side)
 
 
-def _write(figure: Figure, path: Path) -> None:
-    """Write all or nothing, so that a report never shows half a picture."""
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write all or nothing, so that a report never shows half a picture.
+
+    The format is the suffix's; an SVG of the same figure is the same file, byte by byte.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")  # without pyplot, this picks Agg by itself
+    # Without pyplot, the canvas is picked by the format.
+    with rc_context({"svg.hashsalt": "lic_train", "svg.fonttype": "none"}):
+        dated = {"Date": None} if path.suffix == ".svg" else {}
+        figure.savefig(buffer, format=path.suffix[1:], metadata=dated)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

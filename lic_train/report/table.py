@@ -21,8 +21,10 @@ LINES = 4
 """Operating points that get a line each below the table; of more, BD-rate and the ends say all."""
 
 
-def results_table(points: Sequence[Point], codec: str, anchor: str = "jpeg") -> Table:
-    """Every operating point of ``codec`` by increasing rate, each with the anchor's nearest.
+def results_table(
+    points: Sequence[Point], codec: str, anchor: str | Sequence[str] = "jpeg"
+) -> Table:
+    """Every operating point of ``codec`` by increasing rate, each with each anchor's nearest.
 
     Rates are measured from files; the caption says what is saved at equal PSNR, point by point or,
     of many points, at the ends, and as BD-rate where ``bd.bd_rate`` gives one.
@@ -30,13 +32,16 @@ def results_table(points: Sequence[Point], codec: str, anchor: str = "jpeg") -> 
     Args:
         points: rows of one dataset.
         codec: whose operating points to show.
-        anchor: left out if it has no rows.
+        anchor: one or several; left out if it has no rows.
 
     Raises:
         LicError: as ``rd.mean_curve``.
     """
     curve = mean_curve(points, codec)
-    against = mean_curve(points, anchor) if any(p.codec == anchor for p in points) else None
+    known = {p.codec for p in points}
+    names = [a for a in ([anchor] if isinstance(anchor, str) else anchor) if a in known]
+    anchors = [mean_curve(points, name) for name in names]
+    saved = [rates_saved(points, codec, name) for name in names]
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
     dataset = next(p.dataset for p in points if p.codec == codec)
     table.title = f"{dataset}, means over {curve.images} image{'s' * (curve.images != 1)}"
@@ -44,18 +49,17 @@ def results_table(points: Sequence[Point], codec: str, anchor: str = "jpeg") -> 
     for header in ("bpp (file)", "PSNR dB", "MS-SSIM", "encode s", "decode s"):
         table.add_column(header, justify="right", no_wrap=True)
     captions: list[str] = []
-    saved = rates_saved(points, codec, anchor) if against else []
     for i in range(len(curve.bpp)):
         _row(table, _name(curve, i), curve, i, style="bold")
-        if against:
-            quality = nearest(points, float(curve.bpp[i]), anchor)
-            name = f"{anchor.upper()} quality {quality}"
+        for against, own in zip(anchors, saved, strict=True):
+            quality = nearest(points, float(curve.bpp[i]), against.codec)
+            name = f"{against.codec.upper()} quality {quality}"
             _row(table, name, against, against.rate.index(quality), style="dim")
-            captions.append(_caption(_name(curve, i), saved[i], against, curve.images))
+            captions.append(_caption(_name(curve, i), own[i], against, curve.images))
     if len(captions) > LINES:
         captions = [captions[0], captions[-1]]
-    if against and len(curve.bpp) >= 4:
-        captions.append(_bd_rate(against, curve))
+    if len(curve.bpp) >= 4:
+        captions += [_bd_rate(against, curve) for against in anchors]
     table.caption = "\n".join(captions) or None
     return table
 

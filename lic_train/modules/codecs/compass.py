@@ -13,7 +13,7 @@ from torch import Tensor
 from lic_train.bitstream import read_varints, varint
 from lic_train.codec import Codec, Reconstruction, Shape
 from lic_train.errors import BitstreamError, ModelError
-from lic_train.modules.codecs.transform import TransformCodec
+from lic_train.modules.codecs.transform import TransformCodec, joined
 from lic_train.modules.layers.exact import exactly
 from lic_train.modules.layers.liff import LIFF
 
@@ -97,7 +97,7 @@ class Compass(Codec):
         # One by one, as they are coded: a convolution of several may differ in the last bit, and
         # what differs here goes through every layer above.
         images = [self._layers(image) for image in x.split(1)]
-        return [_joined(list(parts)) for parts in zip(*images, strict=True)]
+        return [joined(list(parts)) for parts in zip(*images, strict=True)]
 
     def _layers(self, x: Tensor) -> list[Reconstruction]:
         layers: list[Reconstruction] = []
@@ -187,13 +187,6 @@ def resized(x: Tensor, size: Size) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         small = F.interpolate(x.float(), size, mode="bicubic", antialias=True)
     return small.clamp(0, 1).mul(255).round().div(255)
-
-
-def _joined(parts: list[Reconstruction]) -> Reconstruction:
-    """Reconstructions of single images as that of their batch."""
-    likelihoods = {n: torch.cat([p.likelihoods[n] for p in parts]) for n in parts[0].likelihoods}
-    x_hat, target = (torch.cat([p[i] for p in parts]) for i in (0, 1))  # type: ignore[misc]
-    return parts[0]._replace(x_hat=x_hat, target=target, likelihoods=likelihoods)
 
 
 def _size_bytes(size: Size) -> bytes:

@@ -53,6 +53,7 @@ class EDIC(HyperpriorCodec):
         enhancement_channels: width of the enhancement net; 0 is none.
         enhancement_blocks: its depth.
         hyper_input: "signed" feeds y to h_a, "abs" its magnitude.
+        channels: of the signal; with 2 it codes motion fields. Enhancement wants 3.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class EDIC(HyperpriorCodec):
         enhancement_channels: int = 32,
         enhancement_blocks: int = 3,
         hyper_input: Literal["signed", "abs"] = "signed",
+        channels: int = 3,
     ) -> None:
         super().__init__()
         if gmm_k < 1:
@@ -72,9 +74,12 @@ class EDIC(HyperpriorCodec):
             raise ValueError(f"attention_on is {attention_on!r}, not one of 'yz', 'y', 'z', ''")
         if hyper_input not in ("signed", "abs"):
             raise ValueError(f"hyper_input is {hyper_input!r}, not 'signed' or 'abs'")
+        if enhancement_channels and channels != 3:
+            raise ValueError(f"enhancement is for images: {channels} channels want none of it")
         self.gmm_k = gmm_k
+        self.channels = channels
         self.hyper_input = hyper_input
-        self.g_a = transforms.analysis(N, M)
+        self.g_a = transforms.analysis(N, M, channels)
         self.attention_y = ChannelAttention(M) if "y" in attention_on else nn.Identity()
         self.h_a = transforms.mixture_hyper_analysis(M)
         self.attention_z = ChannelAttention(M) if "z" in attention_on else nn.Identity()
@@ -82,7 +87,7 @@ class EDIC(HyperpriorCodec):
         self.h_s = transforms.hyper_synthesis(M, M)
         self.entropy_parameters = transforms.mixture_parameters(M, gmm_k)
         self.gaussian_conditional = GaussianMixtureConditional(gmm_k)
-        self.g_s = transforms.synthesis(N, M)
+        self.g_s = transforms.synthesis(N, M, channels)
         self.enhancement = (
             Enhancement(enhancement_channels, enhancement_blocks)
             if enhancement_channels

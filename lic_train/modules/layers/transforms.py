@@ -13,10 +13,10 @@ from compressai.models.utils import conv, deconv
 from torch import nn
 
 
-def analysis(N: int, M: int) -> nn.Sequential:
-    """g_a: image ``(B, 3, H, W)`` to latents y ``(B, M, H/16, W/16)``."""
+def analysis(N: int, M: int, channels: int = 3) -> nn.Sequential:
+    """g_a: image ``(B, channels, H, W)`` to latents y ``(B, M, H/16, W/16)``."""
     g_a = nn.Sequential(
-        conv(3, N), GDN(N),
+        conv(channels, N), GDN(N),
         conv(N, N), GDN(N),
         conv(N, N), GDN(N),
         conv(N, M),
@@ -28,13 +28,13 @@ def analysis(N: int, M: int) -> nn.Sequential:
     return g_a
 
 
-def synthesis(N: int, M: int) -> nn.Sequential:
-    """g_s: latents y_hat ``(B, M, H/16, W/16)`` to image ``(B, 3, H, W)``, unclamped."""
+def synthesis(N: int, M: int, channels: int = 3) -> nn.Sequential:
+    """g_s: latents y_hat ``(B, M, H/16, W/16)`` to image ``(B, channels, H, W)``, unclamped."""
     g_s = nn.Sequential(
         deconv(M, N), GDN(N, inverse=True),
         deconv(N, N), GDN(N, inverse=True),
         deconv(N, N), GDN(N, inverse=True),
-        deconv(N, 3),
+        deconv(N, channels),
     )  # fmt: skip
     last: Any = g_s[-1]
     last.bias.data.fill_(0.5)  # begins at grey, not at black

@@ -1,0 +1,33 @@
+"""One W&B run per run folder, however many lives it takes."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import WandbLogger
+
+
+def wandb_run(save_dir: str | Path, **options: Any) -> WandbLogger:
+    """W&B's logger with the id that this folder's first life was given.
+
+    Online, the run is gone on with; offline, every life leaves a folder of its own, and `wandb
+    sync` puts those of one id together.
+
+    Args:
+        save_dir: the run's folder; ``wandb_id`` in it holds the id.
+        options: of Lightning's ``WandbLogger``; an ``id`` among them is taken as it is.
+    """
+    options["id"] = options.get("id") or _kept_id(Path(save_dir) / "wandb_id")
+    return WandbLogger(save_dir=save_dir, **options)
+
+
+def _kept_id(path: Path) -> str:
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part.write_text(uuid.uuid4().hex[:8])
+        os.replace(part, path)
+    return path.read_text()

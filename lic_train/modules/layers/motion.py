@@ -1,0 +1,62 @@
+"""Motion estimation by a pyramid of small networks, each refining what the coarser one saw."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lic_train.modules.layers.padding import crop_to, pad_to_multiple
+from lic_train.modules.layers.warp import warp
+
+
+class MotionPyramid(nn.Module):
+    """SpyNet (Ranjan, Black 2017, arXiv 1611.00850) with the levels and input that DVC gives it.
+
+    ::
+
+        x, reference -> halved, halved, ...
+        coarsest: v = 0;  then at every level:
+        v -> twice as large, doubled -> v + net(x, warp(reference, v), v)
+
+    From the finest level, ``(N, 3, H, W)`` twice, comes the motion ``(N, 2, H, W)`` in pixels. The
+    last layers start at zero: an untrained pyramid sees no motion. Not reproduced: SpyNet's
+    normalisation by ImageNet's colours, which DVC leaves out as well.
+
+    Args:
+        features: width of the nets; 32 is the paper's.
+        levels: of the pyramid, coarse to fine; 4 is DVC's.
+    """
+
+    def __init__(self, features: int = 32, levels: int = 4) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(_refine(features) for _ in range(levels))
+
+    def forward(self, x: Tensor, reference: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        multiple = 2 ** (len(self.levels) - 1)
+        pairs = [(pad_to_multiple(x, multiple), pad_to_multiple(reference, multiple))]
+        for _ in range(len(self.levels) - 1):
+            pairs.append(tuple(F.avg_pool2d(image, 2) for image in pairs[-1]))  # type: ignore[arg-type]
+        motion = torch.zeros_like(pairs[-1][0][:, :2])
+        for net, (image, before) in zip(self.levels, reversed(pairs), strict=True):
+            if motion.shape[-2:] != image.shape[-2:]:
+                motion = 2 * F.interpolate(motion, scale_factor=2, mode="bilinear")
+            features = torch.cat((image, warp(before, motion), motion), dim=1)
+            motion = motion + net(features).float()
+        return crop_to(motion, height, width)
+
+
+def _refine(features: int) -> nn.Sequential:
+    """One level: 3 + 3 + 2 channels to what is added to the motion."""
+    widths = (8, features, 2 * features, features, max(1, features // 2), 2)
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Conv2d(before, after, 7, padding=3), nn.ReLU(inplace=True)]
+    last: Any = layers[-2]
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers[:-1])

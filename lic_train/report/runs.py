@@ -1,0 +1,116 @@
+"""What lies on disk of runs: their rows, settings, weights and pictures, read for a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lic_train.errors import DataError
+from lic_train.evaluation import RDPoint, read_csv
+
+ROWS, SWEEP, POINT = "rd_points.csv", "sweep.json", "point.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A directory with rows: of a training run, an evaluation or anchors."""
+
+    path: Path
+    label: str
+    """Its path as short as it is unique."""
+    root: str
+    """Name of the directory that was asked for."""
+    points: list[RDPoint]
+    config: dict[str, Any]
+    """Flat: ``{"model.N": 64, ...}``; empty where there is none."""
+    swept: list[str] | None
+    """Of a point of a sweep, what was swept beside lambda, e.g. ``model.N=64``; else None."""
+    about: dict[str, Any]
+    """What the export, the anchors and the machine say of themselves."""
+
+    def picture(self, kind: str, image: str, rate: int | None = None) -> Path | None:
+        """A PNG that the run kept, ``originals`` or ``reconstructions``; None if it did not.
+
+        Of a clip its last frame.
+        """
+        label = image.replace("/", "_")
+        path = self.path / kind / f"{label}{'' if rate is None else f'_r{rate}'}.png"
+        if path.is_file():
+            return path
+        frames = sorted(path.parent.glob(f"{escape(path.stem)}_[0-9][0-9][0-9].png"))
+        return frames[-1] if frames else None
+
+
+def find_runs(directories: Sequence[Path]) -> list[Run]:
+    """All runs in and below ``directories``, in the order of their paths.
+
+    The summary of a sweep repeats the rows of its points and is left out.
+
+    Raises:
+        DataError: a directory is not there or holds no rows, or rows cannot be read.
+    """
+    found: dict[Path, str] = {}
+    for directory in directories:
+        if not directory.is_dir():
+            raise DataError(f"{directory} is no directory: give runs, sweeps or folders of them")
+        rows = sorted(path.parent for path in directory.rglob(ROWS))
+        runs = [path for path in rows if not (path / SWEEP).is_file()]
+        if not runs:
+            raise DataError(f"{directory} holds no {ROWS}: no run below it has finished")
+        for path in runs:
+            found.setdefault(path.resolve(), directory.resolve().name)
+    labels = _labels(list(found))
+    return [_read(path, labels[path], root) for path, root in found.items()]
+
+
+def _read(path: Path, label: str, root: str) -> Run:
+    config = dict(flat(_mapping(path / "config.yaml")))
+    exported = _mapping(path / "model.yaml")
+    weights = path / "model.safetensors"
+    about = dict(exported.get("about") or {})
+    if "lic_train" in exported:
+        about["lic_train"] = exported["lic_train"]
+    if weights.is_file():
+        about["weights_mb"] = weights.stat().st_size / 1e6
+    about |= {"environment": _mapping(path / "environment.json")}
+    about |= {"anchors": _mapping(path / "anchors.json").get("anchors", [])}
+    point = _mapping(path / POINT).get("label")
+    parts = None if point is None else str(point).split(",")
+    swept = None if parts is None else [p for p in parts if not p.startswith("lmbda=")]
+    return Run(path, label, root, read_csv(path / ROWS), config, swept, about)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """A YAML or JSON file; empty if it is missing, as an evaluation's is."""
+    try:
+        text = path.read_text()
+        loaded = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path} cannot be read ({type(error).__name__}): export again") from None
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves by their dotted names; a list is a leaf, and so is what is empty."""
+    if isinstance(node, Mapping) and node:
+        for key, value in node.items():
+            yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
+    elif prefix:
+        yield prefix, node
+
+
+def _labels(paths: Sequence[Path]) -> dict[Path, str]:
+    """The last parts of each path, as many as tell all of them apart."""
+    for count in range(1, 1 + max(len(path.parts) for path in paths)):
+        labels = {path: "/".join(path.parts[-count:]) for path in paths}
+        if len(set(labels.values())) == len(paths):
+            break
+    return labels
