@@ -8,19 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from compressai.entropy_models import GaussianConditional
 from conftest import Zoo
 from test_codec_laws import every_model
 from test_mixture import draw, parameters
 
 from lic_train import accounts, evaluation
+from lic_train.bitstream import Bitstream
 from lic_train.data.datamodule import Signal
 from lic_train.errors import ModelError
 from lic_train.metrics import to_uint8
 from lic_train.modules.layers.mixture import encode_mixture, fixed_point, mixture_bits
 from lic_train.modules.layers.symbols import Tables, encode_symbols, table_bits
-from lic_train.rate_gap import CAUSES, TAIL, RateGap, describe
+from lic_train.rate_gap import CAUSES, RateGap, describe, rate_gap
 
 
 def sum_of_parts(gap: RateGap) -> float:
@@ -115,22 +115,26 @@ def test_rows_have_the_columns_of_the_csv_and_a_line_that_sums_them(tmp_path: Pa
     assert math.isnan(free.percent) and "nothing was estimated" in describe([free])
 
 
-def test_a_tail_shows_as_a_tail(zoo: Zoo) -> None:
-    """One latent far outside its density: the loss's floor says 30 bits, the file has more or
-    fewer, and the difference is found under tails and nowhere else."""
-    codec = zoo.ready_own("mean_scale")
-    y = codec.get_submodule("g_a")(zoo.photo(64, 64)).detach()
-
-    def gap_of(y: torch.Tensor) -> tuple[float, float]:
-        with accounts.kept() as entries, torch.no_grad():
-            codec.encode_latents(y)  # type: ignore[operator]
-        a = entries[-1]()
-        far, excess = a.escaped | (a.estimated > TAIL), a.bits - a.estimated
-        return float(excess[~far].sum()), float(excess[far].sum())
-
-    tables, tails = gap_of(y)
-    far = y.clone()
-    far.view(-1)[torch.arange(10)] += 1 << 20
-    tables_far, tails_far = gap_of(far)
-    assert abs(tails) < 0.1 * abs(tails_far) and abs(tails_far) > 30
-    assert abs(tables_far - tables) < abs(tails_far)
+def test_each_cause_is_found_where_it_is() -> None:
+    """Two chunks of 10 + 4 and of 5 bytes, of which the coders wrote 10 and 5."""
+    stream = Bitstream((bytes(14), bytes(5)), (1, 3, 8, 8), 0, bytes(6))
+    y = accounts.Entry(
+        bytes=10,
+        bits=np.array([30.0, 16.0, 14.0, 12.0]),
+        estimated=np.array([29.9, 25.0, 13.5, 12.5]),
+        escaped=np.array([True, False, False, False]),
+    )
+    z = accounts.Entry(5, np.array([20.0, 18.0]), np.array([15.5, 15.5]), np.array([True, False]))
+    estimated = float(y.estimated.sum() + z.estimated.sum())
+    row = {"dataset": "set", "image": "a", "codec": "mine", "rate": 0, "lmbda": None}
+    gap = rate_gap(stream, estimated, [lambda: y, lambda: z], **row)  # type: ignore[arg-type]
+    assert gap.header == 8 * (gap.bytes - 19) and gap.checks == 32
+    assert gap.coder == pytest.approx(120 - 110)
+    # The escapes, and what the likelihoods price beyond any table: 25 bits for one of 16.
+    assert gap.tails == pytest.approx((30 + 16 + 20) - (29.9 + 25 + 15.5))
+    assert gap.tables == pytest.approx((14 + 12 + 18) - (13.5 + 12.5 + 15.5))
+    assert sum_of_parts(gap) == pytest.approx(8 * gap.bytes)
+    # Without accounts all that is not the header is the coder's.
+    alone = rate_gap(stream, estimated, [], **row)  # type: ignore[arg-type]
+    assert (alone.checks, alone.tables, alone.tails) == (0, 0, 0)
+    assert sum_of_parts(alone) == pytest.approx(8 * alone.bytes)
