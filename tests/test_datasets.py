@@ -183,18 +183,22 @@ def test_a_set_of_the_datasets_library(trees: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-def test_parquet_files_hold_images_and_their_names(trees: Path, tmp_path: Path) -> None:
+def test_parquet_files_hold_images_and_their_names(
+    trees: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     import datasets
 
+    # Not tmp_path: a stream takes the word "test" in it for the name of the split.
+    folder = tmp_path_factory.mktemp("parquet")
     files = sorted((trees / "hub" / "train").iterdir())
     rows = [{"bytes": path.read_bytes(), "path": path.name} for path in files]
     features = datasets.Features({"label": datasets.Value("int64"), "photo": datasets.Image()})
     table = {"label": list(range(5)), "photo": rows}
-    datasets.Dataset.from_dict(table, features=features).to_parquet(tmp_path / "train.parquet")
-    source = HubImages(tmp_path, "train")
+    datasets.Dataset.from_dict(table, features=features).to_parquet(folder / "train.parquet")
+    source = HubImages(folder, "train")
     assert names(source) == [path.name for path in files]
     assert torch.equal(source.pixels(4), read_image(files[4]).pixels)
-    stream = HubStream(tmp_path, "train", buffer=3)
+    stream = HubStream(folder, "train", buffer=3)
     orders = [[image.name for image in stream.images(p, seed=5)] for p in (0, 0, 1, 2, 3)]
     assert all(sorted(order) == names(source) for order in orders)
     assert orders[0] == orders[1] and len({tuple(order) for order in orders}) > 1

@@ -135,6 +135,7 @@ def test_corrupt_images_are_named_counted_and_replaced(
     with pytest.raises(DataError, match=r"0[38]\.png: is corrupt"):
         load(module(source, corrupt="fail"), IMAGES // BATCH)
     broken(photos, *range(IMAGES))
+    source = Folder(photos) if stream else ImageFolder(photos)  # without what it had decoded
     for workers in (0, 1):
         with pytest.raises(DataError, match=r"\d\.png: is corrupt"):
             load(module(source, num_workers=workers), 1)

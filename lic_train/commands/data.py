@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument("dest", type=Path, help="new folder, or that of a run that was stopped")
     prepare.add_argument("--min-side", type=int, default=256, metavar="PIXELS", help="drop smaller")
     prepare.add_argument(
-        *("--downsample",), type=float, default=1, metavar="F", help="divide both sides by F"
+        *("--downsample",), type=float, default=1.0, metavar="F", help="divide both sides by F"
     )
     prepare.add_argument("--keep-grey", action="store_true", help="also images without colour")
     prepare.add_argument("--keep-duplicates", action="store_true", help="also equal images")

@@ -85,9 +85,9 @@ class ImageDataModule(LightningDataModule):
     corrupt, small: what becomes of training images that cannot be read, or are smaller than the
         crop; see `Choices`. Both are said on stderr, and `skipped` holds the reasons by name. An
         evaluation image that cannot be read is always an error: figures are of a whole set.
-    name, root, eval_root, crop_size, longest_side, frames: not used here. They are settings of
-        conf/data/*.yaml: what tables call the evaluation images, and what the train, eval and crop
-        nodes refer to, so that `data.root=FOLDER` suffices.
+    name, root, eval_root, crop_size, longest_side, frames, kind, streamed: not used here. They are
+        settings of conf/data/*.yaml: what tables call the evaluation images, and what the train,
+        eval and crop nodes refer to, so that `data.root=FOLDER` suffices.
 
     The trainer needs `use_distributed_sampler=False`: the sampler here shares the draws out. Every
     rank sees all validation images. Raises DataError for sizes that give no batch.
@@ -111,6 +111,8 @@ class ImageDataModule(LightningDataModule):
         crop_size: int | None = None,
         longest_side: int | None = None,
         frames: int | None = None,
+        kind: str | None = None,
+        streamed: bool | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_crop < 1:

@@ -53,6 +53,7 @@ class Settings:
     licence: str = "not stated"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "downsample", float(self.downsample))  # 1 and 1.0 are one setting
         if self.min_side < 1 or self.shard_images < 1 or not self.downsample >= 1:
             raise DataError("give min_side, shard_images and downsample of at least 1")
 
