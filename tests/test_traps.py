@@ -62,8 +62,8 @@ def float_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def padding_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def bpp(count: int, width: int, height: int) -> float:
-        return 8 * count / (-(-width // 4) * 4 * -(-height // 4) * 4)
+    def bpp(count: int, width: int, height: int, images: int = 1) -> float:
+        return 8 * count / (images * -(-width // 4) * 4 * -(-height // 4) * 4)
 
     monkeypatch.setattr(metrics, "bpp", bpp)
 
