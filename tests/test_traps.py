@@ -128,7 +128,7 @@ def unsynchronised_timing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def streams_are_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Bitstream, "to_bytes", pickle.dumps)
+    monkeypatch.setattr(Bitstream, "to_bytes", lambda stream: pickle.dumps(stream))
     monkeypatch.setattr(Bitstream, "from_bytes", pickle.loads)
 
 
