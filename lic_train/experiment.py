@@ -21,9 +21,9 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
 from lic_train.anchors import JPEG, choose
@@ -255,7 +255,7 @@ def newest_checkpoint(last: Path, module: CodecModule) -> Path | None:
         shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
         if shapes != {name: tensor.shape for name, tensor in state.items()}:
             raise ModelError(f"{path} is a checkpoint of another model: {advice}")
-        if damaged and rank_zero_only.rank == 0:
+        if damaged and getattr(rank_zero_only, "rank", 0) == 0:
             print(f"{damaged}: going on from {path.name} at step {step}", file=sys.stderr)
         return path
     if damaged:

@@ -117,8 +117,8 @@ class VideoAnchor:
                 container.mux(stream.encode())
             data = file.getvalue()
             middle = time.perf_counter()
-            with av.open(io.BytesIO(data), format=self.format) as container:
-                decoded = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+            with av.open(io.BytesIO(data), "r", format=self.format) as coded:
+                decoded = [f.to_ndarray(format="rgb24") for f in coded.decode(video=0)]
         except (av.error.FFmpegError, ValueError) as error:
             reason = " ".join(str(error).split())
             size = f"{width}x{height}"

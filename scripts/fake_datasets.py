@@ -4,7 +4,8 @@
     python -m lic_train debug=fast data=clic data.root=FOLDER/clic
 
 Below FOLDER is one folder for each: `kodak`, `clic`, `vimeo` (triplets), `vimeo_septuplets`,
-`clips`, `thumbnails`, `cifar10`, `cifar100`, `imagenet32`, `imagenet32_npz`, `hub`, `image_folder`.
+`clips`, `thumbnails`, `cifar10`, `cifar100`, `imagenet32`, `imagenet32_npz`, `hub`, `image_folder`,
+`prepared`.
 The pictures are smooth noise.
 """
 
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from lic_train.data.prepare import Settings, prepare
 
 RNG = np.random.default_rng(0)
 
@@ -137,9 +140,15 @@ def image_folder(root: Path) -> None:
         save(root / "a" / f"{i}.jpg", 320, 240)
 
 
+def prepared(root: Path) -> None:
+    """What `lic data prepare` makes of an image folder."""
+    image_folder(root.parent / "to_prepare")
+    prepare(root.parent / "to_prepare", root, Settings(min_side=64, shard_images=4))
+
+
 SETS = (
     *(kodak, clic, vimeo, vimeo_septuplets, clips, thumbnails),
-    *(cifar10, cifar100, imagenet32, imagenet32_npz, hub, image_folder),
+    *(cifar10, cifar100, imagenet32, imagenet32_npz, hub, image_folder, prepared),
 )
 
 

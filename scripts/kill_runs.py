@@ -50,7 +50,7 @@ RUNS = {
         *("experiment=joint_prior", "model.N=8", "model.M=16"),
         *("trainer=ddp", "trainer.devices=2"),
     ],
-    "rnn": ["experiment=rnn_thumbnails", "model.width=16", "model.iterations=3"],
+    "rnn": ["model=rnn", "model.width=16", "model.iterations=3", "loss.metric=l2", "lmbda=1"],
 }
 
 

@@ -41,7 +41,7 @@ ARROWS: dict[str, set[str] | None] = {
     "loss": {"codec"},
     "optim": {"codec"},
     "muon": {"optim"},
-    "data": set(),
+    "data": {"ranks"},
     "ranks": set(),
     "layers": {"accounts"},
     "codecs": {"accounts", "bitstream", "codec", "layers"},

@@ -179,7 +179,7 @@ def test_a_set_of_the_datasets_library(trees: Path) -> None:
     refused(lambda: HubImages(trees / "hub", "train", "picture"), "['image']")
     refused(lambda: HubImages(trees / "hub", "test", streamed=True), "needs a limit")
     refused(lambda: HubImages(None, "train"), "data.root=NAME")
-    refused(lambda: HubImages(trees / "clips", "train"), "cannot load it")
+    refused(lambda: HubImages(trees / "cifar10", "train"), "cannot load it")
 
 
 @pytest.mark.usefixtures("offline")

@@ -79,12 +79,13 @@ def run_prepare(options: argparse.Namespace) -> None:
 def run_check(options: argparse.Namespace) -> None:
     """Check all images; faults end in a DataError with their number."""
     from lic_train.data.fingerprint import leaks
+    from lic_train.data.sources import ImageStream
     from lic_train.experiment import build_data
 
     data = build_data(options.config)
     print(data.describe())
     train, held_out = data.train_source, data.eval_source
-    if not hasattr(train, "__len__"):
+    if isinstance(train, ImageStream):
         raise DataError("a stream cannot be checked: store the set, or check a folder of it")
     faults = 0
     for source in (train, held_out):

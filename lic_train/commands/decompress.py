@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from lic_train.commands._shared import model_arguments, pace, stream_of
 from lic_train.errors import DataError
@@ -32,7 +33,9 @@ def run(options: argparse.Namespace) -> None:
     from lic_train.metrics import to_uint8
 
     codec = load_codec(options.model, options.device, options.set)
-    writers = {4: {".png": write_png}, 5: {"": write_frames, ".y4m": write_y4m}}[codec.signal_dims]
+    of_image: dict[str, Any] = {".png": write_png}
+    of_clip: dict[str, Any] = {"": write_frames, ".y4m": write_y4m}
+    writers = {4: of_image, 5: of_clip}[codec.signal_dims]
     if (suffix := options.out.suffix.lower()) not in writers:
         raise DataError(f"{options.out} {HINTS[codec.signal_dims]}")
     with stream_of(options.file, codec) as stream:

@@ -14,7 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="those of python -m lic_train, e.g. experiment=edic_gmm data.batch_size=4",
+        help="those of python -m lic_train, e.g. data.batch_size=4",
     )
 
 

@@ -12,10 +12,11 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lic_train.data.draws import Choices, Draw, Draws, Note, StreamedDraws, rank_and_world_size
+from lic_train.data.draws import Choices, Draw, Draws, Note, StreamedDraws
 from lic_train.data.sources import ImageSource, ImageStream
 from lic_train.data.transforms import Crop, centre_crop
 from lic_train.errors import DataError
+from lic_train.ranks import rank_and_world_size
 
 
 class Batch(NamedTuple):
@@ -156,8 +157,8 @@ class ImageDataModule(LightningDataModule):
             elif note.name not in self.skipped:
                 self.skipped[note.name] = note.reason
                 of = f" of {count}" if (count := self._train_count()) else ""
-                reason = note.reason.removeprefix(f"{note.name}: ")
-                self._say(note.name, f"skipped {note.name}: {reason} ({len(self.skipped)}{of})")
+                named = "" if note.name in note.reason else f"{note.name}: "
+                self._say(note.name, f"skipped {named}{note.reason} ({len(self.skipped)}{of})")
         return batch
 
     def _say(self, what: str, text: str) -> None:

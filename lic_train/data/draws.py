@@ -11,12 +11,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 from lic_train.data.sources import EncodedImage, ImageSource, ImageStream
 from lic_train.data.transforms import Crop
 from lic_train.errors import DataError
+from lic_train.ranks import rank_and_world_size
 
 ORDER, CROP, STAND_IN = 0, 1, 2  # separate families of random numbers under one seed
 MAX_STAND_INS = 100
@@ -217,10 +218,3 @@ class DrawSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         rank, world_size = rank_and_world_size()
         return itertools.count(self.first + rank, world_size)
-
-
-def rank_and_world_size() -> tuple[int, int]:
-    """Of torch.distributed; (0, 1) without it."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1

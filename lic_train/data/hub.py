@@ -139,7 +139,7 @@ def load(
     images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
     if column is None and len(images) == 1:
         column = images[0]
-    if column not in images:
+    if column is None or column not in images:
         raise DataError(
             f"{root}: expected one column of images, or its name as column=; found images in "
             f"{images} of {list(features)}"

@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lic_train.rd import Array, Curve, Point, mean_curve
 
-ANCHORS = ("jpeg", "webp", "jpeg2000", "avif", "jpegxl", "hevc")
-ANCHORS += ("x264", "x265", "x264_slow", "x265_slow")
+IMAGE_ANCHORS = ("jpeg", "webp", "jpeg2000", "avif", "jpegxl", "hevc")
+ANCHORS = (*IMAGE_ANCHORS, "x264", "x265", "x264_slow", "x265_slow")
 INK, GREY = "#1f2933", "#8a94a0"
 COLOURS = ("#c8102e", "#1565c0", "#2e7d32", "#8e24aa", "#ef6c00", "#00838f")
 LABELS = 8

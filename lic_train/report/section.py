@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def _section(dataset: str, series: list[Series]) -> Section:
                 mine = []
             mine = [p for p in mine if p.codec == s.label and p.image in images]
         if {p.image for p in mine} == images:
-            kept.append(replace(s, points=mine))
+            kept.append(replace(s, points=cast("list[RDPoint]", mine)))
         else:
             notes.append(f"{s.label} left out: it was not measured on the same images")
     sizes = {p.image: (p.width, p.height) for p in points}
