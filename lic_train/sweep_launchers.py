@@ -36,7 +36,7 @@ class Launcher(Protocol):
         """Leave: of the points that end with the sweep, wait for their checkpoints."""
 
 
-class Local:
+class Local(Launcher):
     """So many processes at once on this machine.
 
     Args:
@@ -88,7 +88,7 @@ class Local:
             process.wait()
 
 
-class Slurm:
+class Slurm(Launcher):
     """A job for every point, submitted by submitit and requeued by it when its time is up.
 
     Args:

@@ -1,5 +1,7 @@
-"""From a folder of images to shards of raw pixels: what does not do is dropped and said, and a run
-that was killed goes on to the same bytes."""
+"""From a folder of images to shards of raw pixels.
+
+What does not do is dropped and said; a run that was killed goes on to the same bytes.
+"""
 
 from __future__ import annotations
 
