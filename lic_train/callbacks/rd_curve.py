@@ -48,9 +48,8 @@ class RDCurve(Look):
 
     def look(self, codec: Codec, signals: Sequence[Signal], step: int) -> Findings:
         if not self._anchor_rows:
-            self._anchor_rows, _ = anchor_rows(
-                self.anchors, signals, self.dataset, cache=cache_folder()
-            )
+            chosen = [anchor.of_group(codec.random_access) for anchor in self.anchors]
+            self._anchor_rows, _ = anchor_rows(chosen, signals, self.dataset, cache=cache_folder())
         lmbda = None if codec.own_lmbda else self.lmbda
         rows = evaluate(codec, signals, dataset=self.dataset, name=self.name, lmbda=lmbda)
         rows += self._anchor_rows

@@ -28,6 +28,8 @@ from lic_train.modules.layers.warp import warp
 class Steps(NamedTuple):
     """One frame on its way, each ``(N, 3, H, W)``; intra frames have no way."""
 
+    guess: Tensor
+    """The reference moved by the motion before it is coded; out of training as ``warped``."""
     warped: Tensor
     prediction: Tensor
     x_hat: Tensor
@@ -58,6 +60,8 @@ class DVC(Codec):
         compensation: ``(warped, reference, v_hat) -> prediction``; None: the warped frame is it.
         gop: frames in a group of pictures, 1 or more. The file says what it has.
         intra_weight: share of the intra frames in the loss; 0 where their codec is frozen.
+        motion_weight: share of the frames as warped by the motion before it is coded, by which the
+            motion is learnt while its codec cannot code it yet.
         warp_weight: share of the warped frames, which follow the frames in what ``forward`` gives.
         prediction_weight: share of the predictions, as well.
         detach_reference: in training, let no gradient through a reference into earlier frames.
@@ -77,6 +81,7 @@ class DVC(Codec):
         compensation: nn.Module | None = None,
         gop: int = 12,
         intra_weight: float = 1.0,
+        motion_weight: float = 0.0,
         warp_weight: float = 0.0,
         prediction_weight: float = 0.0,
         detach_reference: bool = False,
@@ -93,15 +98,16 @@ class DVC(Codec):
             raise ModelError(f"gop is {gop}: a group has at least 1 frame")
         for coder in coders:
             coder.exact = True
-        for coder in coders[1:]:
-            last: Any = coder.g_s[-1]  # type: ignore[index]
+        if residual is not None:
+            last: Any = residual.g_s[-1]  # type: ignore[index]
             last.weight.data *= 0.1  # begins at nothing, not at grey
             last.bias.data.zero_()
         self.intra, self.residual = intra, residual
         self.motion, self.motion_codec = motion, motion_codec
         self.compensation = compensation
         self.random_access = gop
-        self.intra_weight, self.warp_weight = intra_weight, warp_weight
+        self.intra_weight, self.motion_weight = intra_weight, motion_weight
+        self.warp_weight = warp_weight
         self.prediction_weight, self.detach_reference = prediction_weight, detach_reference
 
     # --- one frame ---------------------------------------------------------------------------
@@ -115,27 +121,31 @@ class DVC(Codec):
             code: what happens to the signals on the way.
         """
         if reference is None:
-            return Steps(*3 * (self._shown(code("intra", x)),))
-        motion_hat = self._motion(x, reference, code)
+            return Steps(*4 * (self._shown(code("intra", x)),))
+        motion = None
+        if self.motion is not None and x is not None:
+            motion = self.motion(x, reference).float()
+        motion_hat = self._coded(motion, reference, code)
         reference = reference.to(motion_hat.dtype)
-        warped = warp(reference, motion_hat)
+        guess = warped = warp(reference, motion_hat)
+        if self.training and self.motion_weight > 0 and motion is not None:
+            guess = warp(reference, motion)
         prediction = self._run(self.compensation, warped, reference, motion_hat)
         x_hat = prediction
         if self.residual is not None:
             lacks = None if x is None else (x - prediction).float()
             x_hat = prediction + code("residual", lacks)
-        return Steps(warped, prediction, self._shown(self.enhance(x_hat)))
+        return Steps(guess, warped, prediction, self._shown(self.enhance(x_hat)))
 
     def enhance(self, x_hat: Tensor) -> Tensor:
         """What is done to a predicted frame before it is shown and referred to: here nothing."""
         return x_hat
 
-    def _motion(self, x: Tensor | None, reference: Tensor, code: Code) -> Tensor:
+    def _coded(self, motion: Tensor | None, reference: Tensor, code: Code) -> Tensor:
         """v_hat, decoded; float64 in multiples of a 256th of a pixel out of training."""
         if self.motion is None:
             still = torch.zeros_like(reference[:, :2])
             return still if self.training else still.double()
-        motion = None if x is None else self.motion(x, reference).float()
         motion_hat = code("motion_codec", motion)
         return motion_hat.float() if self.training else snap(motion_hat)
 
@@ -167,9 +177,11 @@ class DVC(Codec):
         for t, target in enumerate(x.unbind(1)):
             reference = None if t % self.random_access == 0 else reference
             code = Estimate(self)
-            warped, prediction, x_hat = self.frame(target, reference, code)
+            guess, warped, prediction, x_hat = self.frame(target, reference, code)
             weight = share * (self.intra_weight if reference is None else 1)
             frames.append(Reconstruction(x_hat, target, code.likelihoods, f"frame{t:02d}", weight))
+            if reference is not None and self.motion_weight > 0:
+                terms.append(_term(guess, target, f"motion{t:02d}", share * self.motion_weight))
             if reference is not None and self.warp_weight > 0:
                 terms.append(_term(warped, target, f"warp{t:02d}", share * self.warp_weight))
             if reference is not None and self.prediction_weight > 0:

@@ -36,6 +36,8 @@ class MotionFactorised(TransformCodec):
                            _down(N, N), _same(N)])  # fmt: skip
         self.g_s = _coder([_up(N), _same(N), _up(N), _same(N), _up(N), _same(N), _up(N),
                            _same(N, 2)])  # fmt: skip
+        last: Any = self.g_a[-1]
+        last.weight.data *= 10.0  # or all latents of motions of a pixel round to nothing
         self.entropy_bottleneck = EntropyBottleneck(N)
 
     def latents(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
