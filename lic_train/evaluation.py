@@ -166,25 +166,12 @@ def evaluate(
                 images = reference[..., 0, 0, 0].numel()
                 size = path.stat().st_size
                 estimated = codec.estimate(x, rate)
+                row: dict[str, Any] = {"dataset": dataset, "image": signal.name, "codec": name}
+                row |= {"rate": rate, "lmbda": lmbda}
                 if gaps is not None:
-                    gaps.append(
-                        rate_gap(
-                            Bitstream.from_bytes(data),
-                            estimated,
-                            entries,
-                            dataset=dataset,
-                            image=signal.name,
-                            codec=name,
-                            rate=rate,
-                            lmbda=lmbda,
-                        )
-                    )
+                    gaps.append(rate_gap(Bitstream.from_bytes(data), estimated, entries, **row))
                 point = RDPoint(
-                    dataset=dataset,
-                    image=signal.name,
-                    codec=name,
-                    rate=rate,
-                    lmbda=lmbda,
+                    **row,
                     width=width,
                     height=height,
                     bytes=size,

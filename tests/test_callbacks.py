@@ -60,14 +60,17 @@ def train(codec: Codec, *callbacks: Callback) -> tuple[pl.Trainer, dict[str, tor
 class Seen(Look):
     """Keeps the weights it is shown."""
 
-    def __init__(self, folder: Path, every_n_steps: int = 1, wait: float = 0.0) -> None:
+    def __init__(
+        self, folder: Path, every_n_steps: int = 1, wait: float = 0.0, draws: bool = True
+    ) -> None:
         super().__init__(folder, every_n_steps, images=1)
         self.weights: dict[int, dict[str, torch.Tensor]] = {}
-        self.wait = wait
+        self.wait, self.draws = wait, draws
 
     def look(self, codec: Codec, signals: Sequence[Signal], step: int) -> Findings:
         assert len(signals) == 1 and not codec.training
-        torch.rand(3), np.random.rand(3)  # a codec may draw where nobody thinks of it
+        if self.draws:  # a codec may draw where nobody thinks of it
+            torch.rand(3), np.random.rand(3)
         time.sleep(self.wait)
         self.weights[step] = codec.state_dict()
         return Findings()
@@ -129,7 +132,7 @@ def test_with_other_ranks_a_thread_looks(
 ) -> None:
     """Rank 0 trains on while it is looked at; a look that comes too soon is left out, aloud."""
     monkeypatch.setattr(pl.Trainer, "world_size", property(lambda _: 2))
-    seen = Seen(tmp_path, 1, wait=3.0)
+    seen = Seen(tmp_path, 1, wait=3.0, draws=False)
     _, weights = train(zoo.build("mean_scale"), seen)
     assert list(seen.weights) == [1]  # waited for at the end, not in between
     assert "no Seen of step 2: the look at step 1 is not over" in capsys.readouterr().err

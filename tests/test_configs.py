@@ -125,7 +125,8 @@ def test_every_yaml_trains(file: str, tmp_path: Path, photos: Path, trees: Path)
     after = experiment.module.codec.state_dict()
     moved = [name for name in after if not torch.equal(after[name], before[name])]
     assert moved and all(after[name].isfinite().all() for name in moved)
-    assert torch.load(last, weights_only=True)["global_step"] == 2
+    if "checkpoint" in cfg.callbacks:  # some files of this group are parts of the default
+        assert torch.load(last, weights_only=True)["global_step"] == 2
     assert (tmp_path / "logs" / "version_0" / "metrics.csv").is_file()
 
 

@@ -62,8 +62,8 @@ def float_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def padding_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def bpp(count: int, width: int, height: int) -> float:
-        return 8 * count / (-(-width // 4) * 4 * -(-height // 4) * 4)
+    def bpp(count: int, width: int, height: int, images: int = 1) -> float:
+        return 8 * count / (images * -(-width // 4) * 4 * -(-height // 4) * 4)
 
     monkeypatch.setattr(metrics, "bpp", bpp)
 
@@ -128,7 +128,7 @@ def unsynchronised_timing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def streams_are_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Bitstream, "to_bytes", pickle.dumps)
+    monkeypatch.setattr(Bitstream, "to_bytes", lambda stream: pickle.dumps(stream))
     monkeypatch.setattr(Bitstream, "from_bytes", pickle.loads)
 
 

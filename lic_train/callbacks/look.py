@@ -35,11 +35,12 @@ class Look(Callback):
     """Base class: a subclass writes :meth:`look`, which gets a codec that is its own.
 
     The codec is a copy on the CPU, in eval mode, with tables; of an averaged run it has the
-    averaged weights, which are those that will be exported. Random generators are left as they
-    were. Rank 0 looks. Where it is the only one, training waits for it; where there are others, it
-    looks in a thread, since they would wait for it at the next batch: a look that is due before
-    the last one is over is then left out, and said to be. What goes wrong in a look is said, and
-    stops nothing.
+    averaged weights, which are those that will be exported. Rank 0 looks. Where it is the only
+    one, training waits for it, and random generators are put back as they were. Where there are
+    others, which would wait for it at the next batch, it looks in a thread: a look that is due
+    before the last one is over is left out, and said to be. A thread shares the generators, so a
+    codec that drew random numbers in eval mode would disturb the run there; none has reason to.
+    What goes wrong in a look is said, and stops nothing.
 
     Args:
         out_dir: where its files go, named by their step.
