@@ -84,7 +84,9 @@ def test_any_training_set_goes_with_any_evaluation_set(trees: Path) -> None:
     train, held_out = f"data.root={trees / 'clic'}", f"data.eval_root={trees / 'kodak'}"
     data = build("data=clic", "eval_data=kodak", train, held_out)
     assert len(data.train_source) == 4 and names(data.eval_source)[0] == "kodim01.png"
-    data = build("data=thumbnails", "eval_data=clic", f"data.eval_root={trees / 'clic'}")
+    photos, held_out = f"data.root={trees / 'image_folder'}", f"data.eval_root={trees / 'clic'}"
+    data = build("data=thumbnails", "eval_data=clic", photos, held_out)
+    assert len(data.train_source) == 6
     assert len(data.eval_source) == 2
     data = build("data=kodak", f"data.root={trees / 'kodak'}", "eval_data=samples")
     assert names(data.eval_source) == ["kodim23", "monarch", "chelsea"]
