@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lic_train import metrics
-from lic_train.anchors import JPEG2000, WEBP, Anchor, code
+from lic_train.anchors import JPEG, JPEG2000, WEBP, Anchor, code
 from lic_train.data.datamodule import Signal, Signals
 from lic_train.data.sources import ImageFolder, Samples
 from lic_train.data.thumbnails import Thumbnails
@@ -40,7 +40,11 @@ from lic_train.report.figures import lines_figure
 TARGETS = (16, 32, 64, 128)  # bytes
 BASELINES = (
     # Without `optimize`, Huffman tables are the standard's: a decoder may know them.
-    Anchor("jpeg", "JPEG", lambda q: {"quality": q, "subsampling": "4:2:0"}, tuple(range(1, 96))),
+    replace(
+        JPEG,
+        settings=lambda q: {"quality": q, "subsampling": "4:2:0"},
+        qualities=tuple(range(1, 96)),
+    ),
     replace(JPEG2000, qualities=tuple(range(5, 51))),  # dB
     replace(WEBP, qualities=tuple(range(101))),
 )

@@ -130,8 +130,7 @@ class Zoo:
         codec, kept = self.build(stem), self._folder / f"{stem}.pt"
         if not kept.is_file():
             part = self._folder / f"{stem}.{os.getpid()}"
-            steps = STEPS if codec.signal_dims == 4 else STEPS // 2  # of several frames each
-            torch.save(self.train(codec, steps).state_dict(), part)
+            torch.save(self.train(codec).state_dict(), part)
             with suppress(FileExistsError):  # of two workers, the first to be done counts for both
                 os.link(part, kept)
         codec.load_state_dict(torch.load(kept, weights_only=True))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,12 +34,14 @@ def coded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was really coded, for all that an image of a flat grey loads the library."""
     calls: list[str] = []
 
-    def watched(anchor: Anchor, pixels: torch.Tensor, quality: int) -> anchors.Coded:
-        if pixels.shape[-1] != 16:
-            calls.append(f"{anchor.name} {quality}")
-        return anchors.code(anchor, pixels, quality)
+    code = Anchor.code
 
-    monkeypatch.setattr(ladder, "code", watched)
+    def watched(anchor: Anchor, pixels: torch.Tensor, quality: int) -> Any:
+        if pixels is not ladder._GREY:
+            calls.append(f"{anchor.name} {quality}")
+        return code(anchor, pixels, quality)
+
+    monkeypatch.setattr(Anchor, "code", watched)
     return calls
 
 

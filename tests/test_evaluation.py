@@ -516,7 +516,7 @@ def test_figures_are_written_whole_and_leave_nothing_behind(
 def test_the_crop_is_where_the_detail_is() -> None:
     image = np.zeros((100, 160, 3), dtype=np.uint8)
     image[60:75, 100:130] = np.random.default_rng(0).integers(0, 256, (15, 30, 3))
-    top, left, side = figures._most_detail(image)
+    top, left, side = figures.most_detail(image)
     assert top <= 60 and top + side >= 75 and left <= 100 and left + side * 3 // 2 >= 130
 
 

@@ -70,6 +70,7 @@ def test_the_headline() -> None:
 
 
 def test_what_an_offline_wandb_run_holds(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb.teardown()  # a W&B that is set up already reads no environment
     monkeypatch.setenv("WANDB_RUN_GROUP", "edic/sweep1")
     monkeypatch.setenv("WANDB_SILENT", "true")
     logger = WandbLogger(project="p", save_dir=run_dir, offline=True, group=None)

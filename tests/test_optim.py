@@ -47,7 +47,7 @@ def test_the_sets_are_disjoint_and_complete(zoo: Zoo, stem: str) -> None:
 def test_each_loss_reaches_its_own_set_only(zoo: Zoo, stem: str) -> None:
     codec = zoo.build(stem).train()
     sets = ParameterSets(codec)
-    RateDistortionLoss(0.01)(codec(zoo.batch())).loss.backward()
+    RateDistortionLoss(0.01)(codec(zoo.batch(dims=codec.signal_dims))).loss.backward()
     assert all(p.grad is None for p in sets.aux)
     assert any(p.grad is not None and p.grad.any() for p in sets.net)
     codec.zero_grad()

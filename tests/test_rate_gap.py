@@ -32,7 +32,7 @@ def test_the_parts_of_the_gap_add_up_to_the_byte(stem: str, zoo: Zoo, tmp_path: 
     """And each is what it is called, not a remainder: what the coder was told sums to the estimate,
     what it wrote is hardly more than its tables say."""
     codec, gaps = zoo.ready(stem), list[RateGap]()
-    photo = Signal("photo", to_uint8(zoo.photo(96, 128)[0]))
+    photo = Signal("photo", to_uint8(zoo.signal(stem, 96, 128)[0]))
     options = {"dataset": "set", "name": stem, "lmbda": 0.01, "out_dir": tmp_path, "gaps": gaps}
     points = evaluation.evaluate(codec, [photo], **options)  # type: ignore[arg-type]
     assert [(g.rate, g.bytes) for g in gaps] == [(p.rate, p.bytes) for p in points]

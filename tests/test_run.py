@@ -273,7 +273,7 @@ def test_a_damaged_checkpoint_is_left_alone(
     copied: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     last = copied / "checkpoints" / "last.ckpt"
-    (copied / "checkpoints" / "previous.ckpt").unlink()
+    (copied / "checkpoints" / "previous.ckpt").unlink(missing_ok=True)
     whole = last.read_bytes()
     cases = {
         "is not a checkpoint": (whole[: len(whole) // 2], OVERRIDES),
