@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class Findings:
     pictures: dict[str, Path] = field(default_factory=dict)
 
 
-class Look(Callback):
+class Look(Callback, ABC):
     """Base class: a subclass writes :meth:`look`, which gets a codec that is its own.
 
     The codec is a copy on the CPU, in eval mode, with tables; of an averaged run it has the
@@ -60,9 +61,9 @@ class Look(Callback):
         self._thread: ThreadPoolExecutor | None = None
         self._pending: tuple[int, Future[Findings]] | None = None
 
+    @abstractmethod
     def look(self, codec: Codec, signals: Sequence[Signal], step: int) -> Findings:
         """Look at ``codec`` after ``step`` batches with whole evaluation images."""
-        raise NotImplementedError
 
     def path(self, what: str, step: int) -> Path:
         """Of one file of a look; files of one kind sort by step."""
