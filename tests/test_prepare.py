@@ -98,12 +98,12 @@ def test_downsampling_grey_and_licence(source: Path, tmp_path: Path) -> None:
 
 def test_neither_workers_nor_two_kills_change_a_byte(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    for i in range(30):
+    for i in range(60):
         noise(source / f"{i:02}.png", 300, 260)
     shutil.copy(source / "03.png", source / "20.png")
     prepare(source, tmp_path / "whole", Settings(shard_images=2), workers=2)
     whole = content(tmp_path / "whole")
-    assert len(whole) == 16
+    assert len(whole) == 31
     command = [sys.executable, "-m", "lic_train.cli", "data", "prepare", str(source)]
     command += [str(tmp_path / "broken"), "--shard-images=2", "--workers=1"]
     work = tmp_path / "broken" / ".work"
@@ -114,7 +114,7 @@ def test_neither_workers_nor_two_kills_change_a_byte(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         assert not (tmp_path / "broken" / MANIFEST).exists()
-        assert 2 <= len(list(work.glob("part-*.json"))) <= 15
+        assert 2 <= len(list(work.glob("part-*.json"))) < 30
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     assert content(tmp_path / "broken") == whole
 
