@@ -83,12 +83,13 @@ def build(cfg: DictConfig) -> Experiment:
         raise TrainingError(f"seed={cfg.seed} cannot be used: {error}") from None
     data = instantiate(cfg.data)
     codec = instantiate(cfg.model)
-    for part, run_dir in cfg.init_from.items():
+    for key, run_dir in cfg.init_from.items():
         if run_dir is None:
-            key = f"init_from.{part}"
+            key = f"init_from.{key}"
             raise ModelError(f"{key} is not given: add {key}=RUN, the folder of a finished run")
-        name = "" if part == "all" else str(part)  # what a command line cannot write
-        load_weights(codec.part(name), Path(str(run_dir)), name)
+        part, _, source = str(key).partition(" from ")
+        name = "" if part == "all" else part  # what a command line cannot write
+        load_weights(codec.part(name), Path(str(run_dir)), source or name)
     trainer = instantiate(
         cfg.trainer,
         precision=resolve_precision(str(cfg.trainer.precision)),

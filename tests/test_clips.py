@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lic_train.data.clips import VideoClips, VimeoClips, clips
+from lic_train.data.clips import VideoClips, VimeoClips, clips, clips_and_stills
 from lic_train.data.datamodule import ImageDataModule
 from lic_train.data.images import read_image
 from lic_train.data.transforms import RandomResizedCrop
@@ -156,6 +156,40 @@ def test_all_frames_of_a_clip_are_cropped_alike(trees: Path, min_scale: float) -
         for frame, of_clip in zip(clip, cropped, strict=True):
             alone = crop(frame, torch.Generator().manual_seed(seed))
             assert torch.equal(alone, of_clip)
+
+
+def test_a_crop_pans_at_a_steady_speed_inside_the_image() -> None:
+    rows, columns = torch.meshgrid(torch.arange(90), torch.arange(120), indexing="ij")
+    photo = torch.stack([rows, columns, rows]).to(torch.uint8)  # pixels that say where they are
+    clip, speeds = photo.expand(5, -1, -1, -1), []
+    plain = RandomResizedCrop(32, 1, horizontal_flip=False)
+    crop = RandomResizedCrop(32, 1, horizontal_flip=False, pan=6)
+    for seed in range(40):
+        cropped = crop(clip, torch.Generator().manual_seed(seed)).long()
+        corners = cropped[:, :2, 0, 0]
+        for frame, (top, left) in zip(cropped, corners.tolist(), strict=True):
+            assert torch.equal(frame, photo[:, top : top + 32, left : left + 32].long())
+        steps = corners.diff(dim=0)
+        assert steps.abs().max() <= 6 and ((steps.amax(0) - steps.amin(0)) <= 1).all()
+        speeds += (corners[-1] - corners[0]).tolist()
+        alone = (c(photo, torch.Generator().manual_seed(seed)) for c in (crop, plain))
+        assert torch.equal(*alone)  # of an image nothing pans
+    assert min(speeds) < -8 and max(speeds) > 8
+    tight = RandomResizedCrop(89, 1, pan=100)(clip, torch.Generator().manual_seed(1))
+    assert tight.shape == (5, 3, 89, 89)
+    with pytest.raises(DataError, match="pan is -1"):
+        RandomResizedCrop(8, pan=-1)
+
+
+def test_photographs_stand_still_among_the_sample_clips(trees: Path) -> None:
+    films = clips_and_stills(None, "train", frames=2, stride=60)
+    source = clips_and_stills(None, "train", frames=2, stills=2, stride=60)
+    assert len(source) == len(films) + 2 * 7
+    still = source.pixels(len(films) + 7)
+    assert source.name(len(films) + 7) == "astronaut#still1"
+    assert still.shape == (2, 3, 512, 512) and torch.equal(still[0], still[1])
+    root = trees / "clips"  # clips of one's own stay among themselves
+    assert len(clips_and_stills(root, "train", stills=2)) == len(clips(root, "train"))
 
 
 def test_batches_and_signals_have_a_frame_axis(trees: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import wandb
-from conftest import shrink, signal_dims
+from conftest import Zoo, shrink, signal_dims
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -20,6 +20,7 @@ from lic_train.codec import Codec
 from lic_train.configs import config_dir
 from lic_train.data.datamodule import ImageDataModule
 from lic_train.experiment import Experiment, build, fit
+from lic_train.export import ready_copy, save_codec
 from lic_train.loss import MS_SSIM_MIN_SIDE
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -70,7 +71,7 @@ def small(cfg: DictConfig) -> DictConfig:
 
 def has_samples(cfg: DictConfig, root: Path) -> bool:
     """Whether there are photographs for data that are video files, whose samples do without."""
-    return cfg.data.train._target_.endswith("clips.clips") and root.name.startswith("photos")
+    return ".clips.clips" in cfg.data.train._target_ and root.name.startswith("photos")
 
 
 def is_of_clips(file: str) -> bool:
@@ -143,6 +144,16 @@ def test_every_experiment_exists_at_its_true_size(
     nets = [cfg.model, *(node for node in cfg.model.values() if isinstance(node, DictConfig))]
     widths = {net[key] for net in nets for key in ("N", "M", "width") if key in net}
     assert any(width in shape for width in widths for shape in shapes)
+
+
+def test_a_part_may_start_from_another(tmp_path: Path, photos: Path, zoo: Zoo) -> None:
+    earlier = zoo.build(CLIP_MODEL, 1)
+    save_codec(tmp_path / "run", ready_copy(earlier), zoo.config(CLIP_MODEL))
+    cfg = small(config({"model": CLIP_MODEL, "data": "clips"}, tmp_path, photos))
+    cfg.init_from = {"residual.g_s from intra.g_s": str(tmp_path / "run")}
+    codec = built(cfg).module.codec
+    for name, p in codec.part("residual.g_s").named_parameters():
+        assert torch.equal(p, earlier.part("intra.g_s").get_parameter(name))
 
 
 @pytest.mark.parametrize("stem", EXPERIMENTS)

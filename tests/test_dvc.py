@@ -24,6 +24,7 @@ from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import BitstreamError, DataError, ModelError
 from lic_train.export import load_weights, ready_copy, save_codec
 from lic_train.modules.codecs.dvc import DVC
+from lic_train.modules.codecs.motion_factorised import MotionFactorised
 from lic_train.modules.layers.compensation import Compensation
 from lic_train.modules.layers.motion import MotionPyramid
 from lic_train.modules.layers.warp import warp
@@ -75,6 +76,13 @@ def test_untrained_networks_change_nothing() -> None:
     assert torch.equal(Compensation(features=4)(warped, before, motion), warped)
     paper = Compensation(features=4, sees_motion=True, adds_warped=False)
     assert paper(warped, before, motion).shape == x.shape
+
+
+def test_latents_of_motion_do_not_all_begin_at_nothing() -> None:
+    torch.manual_seed(0)
+    coder = MotionFactorised(N=16)
+    motion = 2 * torch.randn(1, 2, 4, 4).repeat_interleave(16, -1).repeat_interleave(16, -2)
+    assert 0.5 < float(coder.analyse(motion).std()) < 8
 
 
 def test_pretrained_motion_starts_a_part(zoo: Zoo, tmp_path: Path) -> None:
@@ -287,12 +295,12 @@ def test_a_chain_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mo
         return Ran()
 
     monkeypatch.setattr(chain.subprocess, "run", record)
-    (tmp_path / "1_dvc_motion").mkdir()
-    (tmp_path / "1_dvc_motion" / chain.FINISHED).write_text("{}")
+    (tmp_path / "1_dvc_intra").mkdir()
+    (tmp_path / "1_dvc_intra" / chain.FINISHED).write_text("{}")
     arguments = ["chain=dvc", "lmbda=0.01", f"hydra.run.dir={tmp_path}"]
     assert chain.asked(arguments) and not chain.asked(["--cfg", "job", *arguments])
-    assert chain.run(arguments) == tmp_path / "4_dvc_rollout"
-    stages = ("dvc_motion", "dvc_compensation", "dvc_single", "dvc_rollout")
+    assert chain.run(arguments) == tmp_path / "5_dvc_rollout"
+    stages = ("dvc_intra", "dvc_motion", "dvc_compensation", "dvc_single", "dvc_rollout")
     assert started == [
         [
             f"experiment={stage}",

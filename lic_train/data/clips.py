@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lic_train.data.images import read_image
-from lic_train.data.sources import DecodedSource, Split, checked, first_of, package_file
+from lic_train.data.sources import (
+    DecodedSource,
+    ImageSource,
+    Samples,
+    Split,
+    checked,
+    first_of,
+    package_file,
+)
 from lic_train.data.video_file import VIDEO_EXTENSIONS, VideoFile
 from lic_train.data.vimeo import sequence_folders
 from lic_train.errors import DataError
@@ -120,6 +129,58 @@ class VideoClips(ClipSource):
     def decode(self, index: int) -> Tensor:
         _, video, start = self.clips[index]
         return video.read(start, self.frames)
+
+
+class Stills(ClipSource):
+    """Photographs as clips in which nothing moves, until a crop pans over them.
+
+    images: the photographs. times: how often each is in the set.
+    """
+
+    def __init__(self, images: ImageSource, frames: int = 7, times: int = 1) -> None:
+        super().__init__(frames, cache_mb=0)  # the photographs are kept already
+        self.images, self.times = images, times
+
+    def __len__(self) -> int:
+        return len(self.images) * self.times
+
+    def name(self, index: int) -> str:
+        time, number = divmod(index, len(self.images))
+        return f"{self.images.name(number)}#still{time}"
+
+    def decode(self, index: int) -> Tensor:
+        return self.images.pixels(index % len(self.images)).expand(self.frames, -1, -1, -1)
+
+
+class Together(ImageSource):
+    """Several sources as one, in their order."""
+
+    def __init__(self, sources: list[ImageSource]) -> None:
+        self.items = [(source, i) for source in sources for i in range(len(source))]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def name(self, index: int) -> str:
+        source, i = self.items[index]
+        return source.name(i)
+
+    def pixels(self, index: int) -> Tensor:
+        source, i = self.items[index]
+        return source.pixels(i)
+
+
+def clips_and_stills(
+    root: str | Path | None, split: Split, frames: int = 7, stills: int = 0, **others: Any
+) -> ImageSource:
+    """`clips` of these arguments and, to train on the samples, the sample photographs as well.
+
+    stills: how often each photograph is among the samples; see `Stills`.
+    """
+    films = clips(root, split, frames=frames, **others)
+    if not stills or root is not None or split != "train":
+        return films
+    return Together([films, Stills(Samples("train"), frames, stills)])
 
 
 def clips(

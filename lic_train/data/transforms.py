@@ -30,11 +30,15 @@ class RandomResizedCrop:
     The square's side is drawn log-uniformly from `size` to `size / min_scale` pixels, at most the
     image's short side, and antialiased down to `size` (bicubic, on 8-bit samples). `min_scale=1` is
     a plain crop: its samples are those of the image. An image whose short side is below `size` is
-    upscaled: its largest squares are resized to `size`. All frames of a clip are cropped alike.
+    upscaled: its largest squares are resized to `size`. All frames of a clip are cropped alike,
+    unless the crop pans.
 
     size: pixels, at least 1. min_scale: in (0, 1]. horizontal_flip, vertical_flip, transpose: flip
     left and right, top and bottom, or the diagonal, each with probability one half; all three give
-    the eight orientations, which few photographs need. Raises DataError for other values.
+    the eight orientations, which few photographs need. colours: other colours, contrast and
+    brightness. pan: over the frames of a clip the square moves by whole pixels of the image at a
+    steady speed, by at most so many pixels of the crop a frame along each axis, slowly oftener than
+    fast; it stays inside the image. Raises DataError for other values.
     """
 
     def __init__(
@@ -45,27 +49,40 @@ class RandomResizedCrop:
         vertical_flip: bool = False,
         transpose: bool = False,
         colours: bool = False,
+        pan: float = 0,
     ) -> None:
         if size < 1:
             raise DataError(f"the crop size is {size}; give at least 1 pixel")
         if not 0 < min_scale <= 1:
             raise DataError(f"min_scale is {min_scale}; give a number above 0 and at most 1")
+        if not pan >= 0:
+            raise DataError(f"pan is {pan}; give 0 or more pixels a frame")
         self.size = size
         self.min_scale = min_scale
         self.horizontal_flip = horizontal_flip
         self.vertical_flip = vertical_flip
         self.transpose = transpose
         self.colours = colours
+        self.pan = pan
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (..., 3, H, W) to uint8 (..., 3, size, size); draws nine numbers."""
+        """uint8 (..., 3, H, W) to uint8 (..., 3, size, size); draws nine numbers, or eleven."""
         # Always nine, so that switching a flip on leaves the squares as they were.
         draws = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
         height, width = pixels.shape[-2:]
         side = self._side(min(height, width), draws[0])
-        top = int(draws[1] * (height - side + 1))
-        left = int(draws[2] * (width - side + 1))
-        square = pixels[..., top : top + side, left : left + side]
+        frames = pixels.shape[-4] if self.pan and pixels.ndim > 3 else 1
+        speeds = [0.0, 0.0]  # pixels of the image a frame
+        if frames > 1:
+            shares = 2 * torch.rand(2, generator=generator, dtype=torch.float64) - 1
+            speeds = (shares**3 * self.pan * side / self.size).tolist()
+        tops = _path(draws[1], height - side, speeds[0], frames)
+        lefts = _path(draws[2], width - side, speeds[1], frames)
+        square = pixels[..., tops[0] : tops[0] + side, lefts[0] : lefts[0] + side]
+        if frames > 1:
+            starts = enumerate(zip(tops, lefts, strict=True))
+            own = [pixels[..., t, :, y : y + side, x : x + side] for t, (y, x) in starts]
+            square = torch.stack(own, dim=-4)
         if side != self.size:
             images = square.flatten(0, -4) if square.ndim > 3 else square[None]
             images = interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
@@ -123,6 +140,19 @@ class RandomThumbnail(RandomResizedCrop):
         if smallest >= short_side:
             return short_side
         return round(math.exp(math.log(smallest) + draw * math.log(short_side / smallest)))
+
+
+def _path(draw: float, room: int, speed: float, frames: int) -> list[int]:
+    """Where a window begins along one axis, frame by frame, in whole pixels.
+
+    draw: in [0, 1), of all paths that fit. room: how far it can go. speed: pixels a frame, less
+    where the window would leave the image.
+    """
+    most = room / max(frames - 1, 1)
+    speed = max(-most, min(most, speed))
+    way = [round(speed * t) for t in range(frames)]
+    start = int(draw * (room - abs(way[-1]) + 1)) - min(way)
+    return [start + step for step in way]
 
 
 def centre_crop(pixels: Tensor, side: int) -> Tensor:

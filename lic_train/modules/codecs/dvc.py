@@ -96,12 +96,11 @@ class DVC(Codec):
             raise ModelError(f"motion_codec codes {motion_codec.channels} channels, motion has 2")
         if gop < 1:
             raise ModelError(f"gop is {gop}: a group has at least 1 frame")
-        for coder in coders:
-            coder.exact = True
-        if residual is not None:
-            last: Any = residual.g_s[-1]  # type: ignore[index]
-            last.weight.data *= 0.1  # begins at nothing, not at grey
-            last.bias.data.zero_()
+        for coder in (residual, motion_codec):
+            if coder is not None:
+                last: Any = coder.g_s[-1]  # type: ignore[index]
+                last.weight.data *= 0.1  # begins at nothing, not at grey
+                last.bias.data.zero_()
         self.intra, self.residual = intra, residual
         self.motion, self.motion_codec = motion, motion_codec
         self.compensation = compensation
@@ -109,6 +108,15 @@ class DVC(Codec):
         self.intra_weight, self.motion_weight = intra_weight, motion_weight
         self.warp_weight = warp_weight
         self.prediction_weight, self.detach_reference = prediction_weight, detach_reference
+        self.train()
+
+    def train(self, mode: bool = True) -> DVC:
+        """Frozen codecs among its parts are in eval mode in training too, but need not be exact."""
+        super().train(mode)
+        for coder in (self.intra, self.residual, self.motion_codec):
+            if coder is not None:
+                coder.exact = not mode
+        return self
 
     # --- one frame ---------------------------------------------------------------------------
     def frame(self, x: Tensor | None, reference: Tensor | None, code: Code) -> Steps:

@@ -23,8 +23,8 @@ class MotionPyramid(nn.Module):
         v -> twice as large, doubled -> v + net(x, warp(reference, v), v)
 
     From the finest level, ``(N, 3, H, W)`` twice, comes the motion ``(N, 2, H, W)`` in pixels. The
-    last layers start at zero: an untrained pyramid sees no motion. Not reproduced: SpyNet's
-    normalisation by ImageNet's colours, which DVC leaves out as well.
+    first layers start blind to brightness and the last ones at zero: an untrained pyramid sees no
+    motion. Not reproduced: SpyNet's normalisation by ImageNet's colours, which DVC leaves out too.
 
     Args:
         features: width of the nets; 32 is the paper's.
@@ -56,6 +56,10 @@ def _refine(features: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [nn.Conv2d(before, after, 7, padding=3), nn.ReLU(inplace=True)]
+    first: Any = layers[0]
+    images = first.weight.data[:, :6]
+    images -= images.mean((2, 3), keepdim=True)  # edges move, brightness does not
+    images *= 4  # edges are faint beside a motion in pixels
     last: Any = layers[-2]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
