@@ -62,11 +62,12 @@ def main() -> None:
     for name, pixels in moving.items():
         x = pixels[None].float() / 255
         for run in options.runs:
-            codec, still = load_codec(run), load_codec(run)
-            still.motion = Still()
-            cells = (f"{bpp:.4f} bpp {psnr:.2f} dB" for bpp, psnr in
-                     (predicted(codec, x), predicted(still, x)))  # fmt: skip
-            print(f"{name:32} {run.name:24} {next(cells):>20} {next(cells):>20}", flush=True)
+            codecs = [load_codec(run)]
+            if codecs[0].motion is not None:  # else it was trained without
+                codecs.append(load_codec(run))
+                codecs[1].motion = Still()
+            cells = [f"{b:.4f} bpp {psnr:.2f} dB" for b, psnr in (predicted(c, x) for c in codecs)]
+            print(f"{name:32} {run.name:24}", *(f"{cell:>20}" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":
