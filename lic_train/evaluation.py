@@ -14,7 +14,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,6 +72,9 @@ class RDPoint:
     decode_s: float
     """Seconds from the file's bytes in memory to 8-bit pixels; reading is not timed."""
     device: str
+    lpips: float | None = None
+    """Where it was asked for, 0 when equal; see ``perceptual``."""
+    dists: float | None = None
 
 
 def clock(device: str | torch.device) -> float:
@@ -112,6 +115,7 @@ def evaluate(
     device: str = "cpu",
     save_images: int = 0,
     gaps: list[RateGap] | None = None,
+    distances: Mapping[str, Callable[[Tensor, Tensor], float]] | None = None,
     progress: Callable[[RDPoint], None] | None = None,
 ) -> list[RDPoint]:
     """Code every signal at every rate to a real file, decode that file, compare.
@@ -127,6 +131,7 @@ def evaluate(
         save_images: of how many signals, from the first, the decoded images are kept as PNG in
             ``out_dir/reconstructions``.
         gaps: if given, the rate gap of every file is added to it.
+        distances: more columns of a row, by name, from the decoded pixels and the reference.
         progress: called with each row as it is measured.
 
     Returns:
@@ -182,6 +187,7 @@ def evaluate(
                     encode_s=encode_s,
                     decode_s=decode_s,
                     device=device,
+                    **{k: distance(decoded, reference) for k, distance in (distances or {}).items()},
                 )
                 points.append(point)
                 if out_dir and len(seen) <= save_images:
@@ -226,7 +232,8 @@ def read_csv(path: Path) -> list[RDPoint]:
     columns = [f.name for f in fields(RDPoint)]
     integers = ("rate", "width", "height", "bytes")
     texts = ("dataset", "image", "codec", "device")
-    optional = ("lmbda", "bpp_estimated")
+    optional = ("lmbda", "bpp_estimated", "lpips", "dists")
+    younger = ("lpips", "dists")  # than some tables
 
     def value(column: str, text: str) -> Any:
         if column in texts:
@@ -240,9 +247,9 @@ def read_csv(path: Path) -> list[RDPoint]:
     try:
         with path.open(newline="") as file:
             table = csv.DictReader(file)
-            if missing := set(columns) - set(table.fieldnames or ()):
+            if missing := set(columns) - {*(table.fieldnames or ()), *younger}:
                 raise ValueError(f"without {', '.join(sorted(missing))}")
-            return [RDPoint(**{c: value(c, row[c]) for c in columns}) for row in table]
+            return [RDPoint(**{c: value(c, row.get(c, "")) for c in columns}) for row in table]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, TypeError) as error:
@@ -291,6 +298,8 @@ def _means(group: Sequence[RDPoint]) -> dict[str, Any]:
         "ms_ssim": similarity,
         "ms_ssim_mean_of_db": mean(map(metrics.ms_ssim_db, similarities)),
         "ms_ssim_db_of_mean": mean([of_mean]),
+        "lpips": mean(p.lpips for p in group if p.lpips is not None),
+        "dists": mean(p.dists for p in group if p.dists is not None),
         "encode_s": mean(p.encode_s for p in group),
         "decode_s": mean(p.decode_s for p in group),
     }

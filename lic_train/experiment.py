@@ -157,6 +157,7 @@ def run(cfg: DictConfig) -> Path:
     """
     check_device(cfg.evaluation.device)
     choose(cfg.evaluation.anchors)
+    distances(cfg.evaluation.perceptual)
     run_dir = Path(cfg.run_dir).resolve()
     run_dir.mkdir(parents=True, exist_ok=True)
     if (run_dir.parent / "sweep.json").is_file():  # W&B shows the points of a sweep as one group
@@ -186,6 +187,7 @@ def run(cfg: DictConfig) -> Path:
             save_images=cfg.evaluation.save_images,
             device=cfg.evaluation.device,
             anchors=cfg.evaluation.anchors,
+            perceptual=cfg.evaluation.perceptual,
         )
         if trainer.is_global_zero:
             name, step = str(cfg.name), trainer.global_step
@@ -317,6 +319,7 @@ def judge(
     device: str = "cpu",
     overrides: Sequence[str] = (),
     anchors: Sequence[str] = (JPEG.name,),
+    perceptual: Sequence[str] = (),
 ) -> list[RDPoint]:
     """Code ``signals`` with an exported model, decode the files in another process, add the
     anchors, and write ``rd_points.csv``, ``rd_summary.json``, ``rate_gap.csv``, ``anchors.json``,
@@ -326,6 +329,7 @@ def judge(
     rank, world_size = rank_and_world_size()
     console = Console(stderr=True, quiet=rank > 0)
     codec = load_codec(model_dir, device, overrides)
+    measures = distances(perceptual)
     chosen = [anchor.of_group(codec.random_access) for anchor in choose(anchors)]
 
     def code(numbers: range) -> list[tuple[RDPoint, RateGap]]:
@@ -342,6 +346,7 @@ def judge(
                 device=device,
                 save_images=len(range(rank, save_images, world_size)),
                 gaps=gaps,
+                distances=measures,
             )
         return list(zip(points, gaps, strict=True))
 

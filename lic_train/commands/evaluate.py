@@ -22,6 +22,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CODEC",
         help="conventional codecs beside it (default: jpeg); see lic anchors",
     )
+    parser.add_argument(
+        "--perceptual",
+        nargs="+",
+        default=[],
+        metavar="DISTANCE",
+        help="lpips and dists, as more columns of rd_points.csv",
+    )
     model_arguments(parser)
 
 
@@ -50,5 +57,6 @@ def run(options: argparse.Namespace) -> None:
         device=options.device,
         overrides=options.set,
         anchors=options.anchors,
+        perceptual=options.perceptual,
     )
     conclude(points, name, options.out.resolve())
