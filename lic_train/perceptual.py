@@ -44,7 +44,10 @@ def _metric(name: str) -> Metric:
     if name not in metrics:
         raise DataError(f"perceptual distance {name!r} is not one of {', '.join(metrics)}")
     try:
-        return metrics[name]().eval()
+        metric = metrics[name]()
+        metric(*torch.zeros(2, 1, 3, 64, 64))  # DISTS loads its network when it is first used
+        metric.reset()
+        return metric
     except (OSError, RuntimeError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise DataError(

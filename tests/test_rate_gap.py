@@ -14,7 +14,7 @@ from conftest import Zoo
 from test_codec_laws import every_model
 from test_mixture import draw, parameters
 
-from lic_train import accounts, evaluation
+from lic_train import accounts, evaluation, rd_points
 from lic_train.bitstream import Bitstream
 from lic_train.data.datamodule import Signal
 from lic_train.errors import ModelError
@@ -99,8 +99,9 @@ def test_an_outlier_is_estimated_at_what_the_coder_charges() -> None:
     # escape what rounding a table's probabilities left over.
     wrong = (estimated - bits)[escaped]
     assert -BYPASS <= wrong.min() and wrong.max() <= BYPASS + 8
-    inside = estimated[~escaped]
-    assert inside.max() <= PRECISION and np.abs(inside - bits[~escaped]).max() < 1
+    assert estimated[~escaped].max() <= PRECISION
+    common = bits < 10  # of the rarer, a table's entries are rounded by many percent
+    assert np.abs(estimated - bits)[common].max() < 0.1
 
 
 def test_so_is_one_of_the_side_information() -> None:
@@ -153,7 +154,7 @@ def test_accounts_are_kept_only_while_asked_for() -> None:
 def test_rows_have_the_columns_of_the_csv_and_a_line_that_sums_them(tmp_path: Path) -> None:
     gap = RateGap("set", "a", "mine", 0, 0.01, 150, 1000.0, 120.0, 32.0, 40.0, 10.0, -2.0)
     assert sum_of_parts(gap) == 8 * gap.bytes and gap.percent == pytest.approx(20)
-    evaluation.write_csv([gap], tmp_path / "gap.csv", RateGap)
+    rd_points.write_csv([gap], tmp_path / "gap.csv", RateGap)
     header = (tmp_path / "gap.csv").read_text().splitlines()[0]
     assert header == ",".join(f.name for f in fields(RateGap)) and header.endswith(",".join(CAUSES))
     assert describe([gap, gap]) == (

@@ -37,8 +37,8 @@ def run(options: argparse.Namespace) -> None:
     from lic_train.data.clips import clips
     from lic_train.data.datamodule import Signals
     from lic_train.data.sources import ImageFolder, ImageSource
-    from lic_train.experiment import conclude, judge
     from lic_train.export import read_about
+    from lic_train.judge import conclude, judge
 
     about = read_about(options.model)
     if options.frames is None:
