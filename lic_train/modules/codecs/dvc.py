@@ -96,6 +96,9 @@ class DVC(Codec):
             raise ModelError(f"motion_codec codes {motion_codec.channels} channels, motion has 2")
         if gop < 1:
             raise ModelError(f"gop is {gop}: a group has at least 1 frame")
+        if motion_codec is not None:
+            _awake(motion_codec.g_a)
+            _awake(motion_codec.g_s)
         for coder in (residual, motion_codec):
             if coder is not None:
                 last: Any = coder.g_s[-1]  # type: ignore[index]
@@ -251,6 +254,21 @@ class DVC(Codec):
             raise BitstreamError(f"group {number} asked for, the stream has {len(starts) - 1}")
         own = chunks[starts[number] : starts[number + 1]]
         return replace(stream, chunks=tuple(own), shape=(1, len(own), *stream.shape[2:]))
+
+
+def _awake(transform: nn.Module) -> None:
+    """Start convolutions so that each keeps its signal's size.
+
+    As torch starts them, each halves it: latents of motions of a few pixels round to nothing, what
+    is decoded from them moves nothing, and so they stay.
+    """
+    for layer in transform.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight)
+            if isinstance(layer, nn.ConvTranspose2d):
+                layer.weight.data *= layer.stride[0]  # not every weight meets every pixel
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _term(step: Tensor, target: Tensor, name: str, weight: float) -> Reconstruction:

@@ -12,8 +12,6 @@ from lic_train.modules.codecs.transform import LATENT_STRIDE, TransformCodec, fl
 from lic_train.modules.layers.bottleneck import decode_bottleneck, encode_bottleneck, price
 from lic_train.modules.layers.symbols import seal, unseal, verify
 
-SLOPE = 0.1
-
 
 class MotionFactorised(TransformCodec):
     """The motion autoencoder of DVC (arXiv 1812.00101), as its authors' group's code has it.
@@ -60,18 +58,9 @@ class MotionFactorised(TransformCodec):
         return (y_hat - medians).round().int().cpu().numpy()
 
 
-def _coder(layers: list[Any]) -> nn.Sequential:
-    """The layers with LeakyReLU(0.1) between them, which begin by keeping the signal's size.
-
-    As torch starts them, each of the eight halves it, and all latents of motions of a few pixels
-    round to nothing.
-    """
-    for layer in layers:
-        nn.init.kaiming_normal_(layer.weight, a=SLOPE)
-        if isinstance(layer, nn.ConvTranspose2d):
-            layer.weight.data *= layer.stride[0]  # not every weight meets every pixel
-        nn.init.zeros_(layer.bias)
-    between = [m for layer in layers for m in (layer, nn.LeakyReLU(SLOPE, inplace=True))]
+def _coder(layers: list[nn.Module]) -> nn.Sequential:
+    """The layers with LeakyReLU(0.1) between them."""
+    between = [m for layer in layers for m in (layer, nn.LeakyReLU(0.1, inplace=True))]
     return nn.Sequential(*between[:-1])
 
 
