@@ -46,7 +46,8 @@ class MotionPyramid(nn.Module):
             if motion.shape[-2:] != image.shape[-2:]:
                 motion = 2 * F.interpolate(motion, scale_factor=2, mode="bilinear")
             features = torch.cat((image, warp(before, motion), motion), dim=1)
-            motion = motion + net(features).float()
+            reach = max(image.shape[-2:])  # nothing moves further than across the picture
+            motion = (motion + net(features).float()).clamp(-reach, reach)
         return crop_to(motion, height, width)
 
 
