@@ -60,7 +60,7 @@ def _refine(features: int) -> nn.Sequential:
     first: Any = layers[0]
     images = first.weight.data[:, :6]
     images -= images.mean((2, 3), keepdim=True)  # edges move, brightness does not
-    images *= 4  # edges are faint beside a motion in pixels
+    images *= 2  # edges are faint beside a motion in pixels
     last: Any = layers[-2]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
