@@ -30,6 +30,9 @@ class Note(NamedTuple):
     name: str
     reason: str
 
+    def __str__(self) -> str:
+        return self.reason if self.name in self.reason else f"{self.name}: {self.reason}"
+
 
 class Draw(NamedTuple):
     """One training sample: pixels uint8 (3, s, s), of a clip (T, 3, s, s), and its image's name."""
@@ -98,7 +101,7 @@ class Draws(Dataset[Draw]):
             notes += [note] if note else []
             if draw is not None:
                 return draw._replace(notes=tuple(notes))
-        raise DataError(f"{notes[-1].reason} (nor can the other images be used that were tried)")
+        raise _none_usable(notes)
 
     def loading(self, first: int, batch_size: int) -> dict[str, Any]:
         """What a DataLoader is told so that it begins with draw `first`."""
@@ -177,7 +180,7 @@ class StreamedDraws(IterableDataset[Draw]):
                 yield from draws[1:]
                 waiting, notes = [], []
             elif len(notes) > MAX_STAND_INS:
-                raise DataError(f"{notes[-1].reason} (nor can the images before it be used)")
+                raise _none_usable(notes)
 
     def _images(self) -> Iterator[EncodedImage]:
         """All passes, one after another."""
@@ -203,6 +206,11 @@ class StreamedDraws(IterableDataset[Draw]):
             draw, note = cut(pixels, image.name, self.crop, self.seed, k, self.choices)
             draws += [draw] if draw else []
         return draws, note
+
+
+def _none_usable(notes: list[Note]) -> DataError:
+    tried = len({note.name for note in notes})
+    return DataError(f"none of {tried} images that were tried can be used; the last: {notes[-1]}")
 
 
 class DrawSampler(Sampler[int]):
