@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="to prepare")
     parser.add_argument("--only-prepare", action="store_true", help="time nothing yet")
     options = parser.parse_args()
@@ -165,7 +166,7 @@ def main() -> None:
     print(f"  prepared  {cropping(prepared, size, batch)}", flush=True)
 
     print(f"images per second, batch {batch} of {size}x{size}, best of {options.rounds}")
-    for workers in (1, 2):
+    for workers in options.workers:
         for kind, folder in folders.items():
             ours = partial(our_batches, size=size, batch=batch, workers=workers)
             rivals: dict[str, Callable[[], Iterator[object]]] = {
