@@ -19,7 +19,7 @@ from test_resume import outcome, wait_for
 from lic_train import cli, identity
 from lic_train.data.sources import ImageFolder, Samples
 from lic_train.errors import LicError
-from lic_train.evaluation import RDPoint, read_csv, write_csv
+from lic_train.rd_points import RDPoint, read_csv, write_csv
 from lic_train.sweep import run
 from lic_train.sweep_launchers import Local
 from lic_train.sweep_plan import Plan, Point, enter, plan
