@@ -72,13 +72,7 @@ ARROWS: dict[str, set[str] | None] = {
         "ranks",
     },
     "chain": {"configs"},
-    "identity": set(),
-    "sweep_state": set(),
-    "sweep_point": {"sweep_state"},
-    "sweep_launchers": {"sweep_point", "sweep_state"},
-    "sweep_plan": {"configs", "identity", "sweep_launchers", "sweep_state"},
-    "sweep_summary": {"evaluation", "report", "sweep_state"},
-    "sweep": {"sweep_launchers", "sweep_plan", "sweep_state", "sweep_summary"},
+    "sweep": {"configs", "evaluation", "report"},
     "experiment": ANYTHING,
     "doctor": ANYTHING,
     "cli": {"commands", "faults"},
@@ -87,8 +81,8 @@ ARROWS: dict[str, set[str] | None] = {
 }
 # Who may know these libraries; to everybody else a codec is a torch module and a config a call.
 FRAMEWORKS = {
-    "hydra": {"__main__", "chain", "experiment", "export", "faults", "sweep_plan"},
-    "omegaconf": {"__main__", "experiment", "export", "faults", "sweep_plan"},
+    "hydra": {"__main__", "chain", "experiment", "export", "faults", "sweep"},
+    "omegaconf": {"__main__", "experiment", "export", "faults", "sweep"},
     "pytorch_lightning": {"codec_module", "data", "callbacks", "experiment"},
     "wandb": {"callbacks", "doctor", "experiment"},
 }

@@ -16,15 +16,16 @@ from conftest import SHRUNK_EDIC
 from PIL import Image
 from test_resume import outcome, wait_for
 
-from lic_train import cli, identity
+from lic_train import cli
 from lic_train.data.sources import ImageFolder, Samples
 from lic_train.errors import LicError
 from lic_train.evaluation import RDPoint, read_csv, write_csv
-from lic_train.sweep import run
-from lic_train.sweep_launchers import Local
-from lic_train.sweep_plan import Plan, Point, enter, plan
-from lic_train.sweep_state import LOCK, POINT, STATE, hold, points_of, read, status, write
-from lic_train.sweep_summary import gather
+from lic_train.sweep import identity
+from lic_train.sweep.launchers import Local
+from lic_train.sweep.plan import Plan, Point, enter, plan
+from lic_train.sweep.run import run
+from lic_train.sweep.state import LOCK, POINT, STATE, hold, points_of, read, status, write
+from lic_train.sweep.summary import gather
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 REPOSITORY = Path(__file__).parents[1]
@@ -128,7 +129,7 @@ def test_other_settings_are_named_and_want_another_directory(tmp_path: Path) -> 
 
 def test_two_sweeps_in_one_directory_and_a_lock_that_dies(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from lic_train.sweep_state import hold\n"
+        "import sys, time; from pathlib import Path; from lic_train.sweep.state import hold\n"
         f"with hold(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE)
@@ -155,7 +156,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 
 WRITES = (
-    "import sys; from pathlib import Path; from lic_train.sweep_state import write; "
+    "import sys; from pathlib import Path; from lic_train.sweep.state import write; "
     "write(Path(sys.argv[1]), {})"
 )
 

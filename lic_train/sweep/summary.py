@@ -9,7 +9,7 @@ from pathlib import Path
 from lic_train.evaluation import RDPoint, read_csv, write_csv, write_summary
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.table import print_table, results_table
-from lic_train.sweep_state import POINT, about, read
+from lic_train.sweep.state import POINT, about, read
 
 
 def summarize(sweep: Path, points: Sequence[Path]) -> None:

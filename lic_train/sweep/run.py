@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lic_train.errors import LicError
-from lic_train.sweep_plan import Plan, Point, enter, plan
-from lic_train.sweep_state import CHECKPOINT, FINISHED, Status, hold, points_of, status
+from lic_train.sweep.plan import Plan, Point, enter, plan
+from lic_train.sweep.state import CHECKPOINT, FINISHED, Status, hold, points_of, status
 
 
 def main(arguments: Any) -> int:
@@ -81,7 +81,7 @@ def run(planned: Plan) -> None:
 
 def conclude(planned: Plan) -> int:
     """Table and figure of what is finished; the last line tells of what is not."""
-    from lic_train.sweep_summary import summarize
+    from lic_train.sweep.summary import summarize
 
     ends = {p.label: status(p.directory) for p in planned.points}
     # Those of an earlier command in this directory belong to the curve as well.
