@@ -133,26 +133,23 @@ def evaluate(
         One row per signal and rate, in that order.
 
     Raises:
-        DataError: two signals share a name, or there are none.
+        DataError: two signals would share their files, or there are none.
         LicError: what the codec or the decoder raises.
     """
     decoder = decoder or local_decoder(codec, device)
     points: list[RDPoint] = []
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
         streams = (out_dir or Path(scratch)) / "bitstreams"
         streams.mkdir(parents=True, exist_ok=True)
         for signal in signals:
-            label = file_label(signal.name)
-            if label in seen:
-                raise DataError(f"two images of {dataset} are called {signal.name}: rename one")
+            label = own_label(signal.name, seen, dataset)
             x = signal.pixels[None].to(device).float() / 255
-            if not seen:
+            if len(seen) == 1:
                 # The first coding pays for kernels, caches and thread pools: it is not timed.
                 warm_up = Path(scratch) / "warm_up.lic"
                 warm_up.write_bytes(codec.compress(x, codec.num_rates - 1).to_bytes())
                 decoder(warm_up)
-            seen.add(label)
             for rate in range(codec.num_rates):
                 with accounts.kept() as entries:
                     start = clock(device)
@@ -299,6 +296,22 @@ def _means(group: Sequence[RDPoint]) -> dict[str, Any]:
 def file_label(name: str) -> str:
     """A name may hold the folder below the dataset's: keep the file in one folder all the same."""
     return name.replace("/", "_").replace(os.sep, "_")
+
+
+def own_label(name: str, taken: dict[str, str], dataset: str) -> str:
+    """``file_label(name)``, added to ``taken``, which says whose each label is.
+
+    Raises:
+        DataError: another image has it.
+    """
+    label = file_label(name)
+    if label in taken:
+        raise DataError(
+            f"two images of {dataset}, {taken[label]} and {name}, would both be {label}_r0.lic: "
+            "rename one"
+        )
+    taken[label] = name
+    return label
 
 
 def write_whole(path: Path, data: bytes) -> None:

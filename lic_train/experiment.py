@@ -39,6 +39,7 @@ from lic_train.evaluation import (
     RDPoint,
     evaluate,
     file_label,
+    own_label,
     write_csv,
     write_png,
     write_summary,
@@ -330,6 +331,9 @@ def judge(
 
     def code(numbers: range) -> list[tuple[RDPoint, RateGap]]:
         gaps: list[RateGap] = []
+        taken: dict[str, str] = {}
+        for image in signals.names():  # also those that other ranks write
+            own_label(image, taken, dataset)
         with DecoderProcess(model_dir, device) as decoder:
             points = evaluate(
                 codec,
