@@ -20,10 +20,11 @@ from lic_train import cli
 from lic_train.data.sources import ImageFolder, Samples
 from lic_train.errors import LicError
 from lic_train.evaluation import RDPoint, read_csv, write_csv
+from lic_train.report.runs import find_runs
 from lic_train.sweep import identity
 from lic_train.sweep.launchers import Local
 from lic_train.sweep.plan import Plan, Point, enter, plan
-from lic_train.sweep.run import run
+from lic_train.sweep.run import conclude, run
 from lic_train.sweep.state import LOCK, POINT, STATE, hold, points_of, read, status, write
 from lic_train.sweep.summary import gather
 
@@ -250,6 +251,21 @@ def test_a_failed_point_stops_those_that_start_from_it_and_no_other(
     assert "lmbda:" in (tmp_path / "other" / "stdout.log").read_text()
 
 
+def test_a_report_that_fails_is_told_in_the_last_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = point(tmp_path, "one")
+    write(tmp_path / "sweep.json", {"points": ["one"]})
+    (one.directory / "model.yaml").write_text("about: {name: edic, steps: 2}")
+    (one.directory / "rd_points.csv").write_text("no table")
+    write(one.directory / "rd_summary.json", {})
+    write(one.directory / STATE, {"code": 0})
+    assert conclude(Plan(tmp_path, [one], [], {}, (), Local())) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("sweep  1 of 1 points finished, no report (") and "no table" not in last
+    assert "is not a table of RD points" in last
+
+
 def test_the_summary_tells_apart_what_was_swept(tmp_path: Path) -> None:
     def finished(label: str, name: str, lmbda: float | None) -> Path:
         folder = point(tmp_path, label).directory
@@ -307,6 +323,7 @@ def test_a_sweep_whose_launcher_and_then_a_point_are_killed(tmp_path: Path) -> N
     last = errors.strip().splitlines()[-1]
     assert "2 of 3 points finished" in last and "lmbda=0.02 broken (ended by SIGKILL)" in last
     assert "lmbda=0.01  begins" not in said and "lmbda=0.03  begins" in said
+    assert "lmbda=0.02 broken (ended by SIGKILL)" in (sweep / "report.html").read_text()
 
     third = start(sweep)
     said, errors = third.communicate(timeout=300)
@@ -334,6 +351,9 @@ def test_a_sweep_whose_launcher_and_then_a_point_are_killed(tmp_path: Path) -> N
         r for r in rows if r.lmbda
     ]
     assert (sweep / "figures" / "rd_curve.png").is_file()
+    assert "broken" not in (sweep / "report.html").read_text()
+    assert (sweep / "report_files" / "bd_rate.csv").is_file()
+    assert {run.path for run in find_runs([sweep])} == {one, two, three}  # not those of the report
 
 
 @pytest.mark.slow
