@@ -35,9 +35,11 @@ def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*command, f"hydra.sweep.dir={folder}"], start_new_session=True)
 
 
-def wait_for_checkpoint(point: Path) -> None:
+def wait_for_checkpoint(point: Path, launcher: subprocess.Popen[bytes]) -> None:
     """Until a point is in mid-training, two checkpoints old."""
     while not (point / "checkpoints" / "previous.ckpt").exists():
+        if launcher.poll() is not None:
+            sys.exit(f"the sweep ended before {point.name} was in mid-training")
         time.sleep(0.05)
 
 
@@ -76,7 +78,7 @@ def main() -> None:
     points = [harried / f"lmbda={float(value):g}" for value in LAMBDAS.split(",")]
 
     launcher = start(harried, overrides)
-    wait_for_checkpoint(points[1])
+    wait_for_checkpoint(points[1], launcher)
     kill(launcher.pid)
     launcher.wait()
     for point in points:
@@ -84,7 +86,7 @@ def main() -> None:
             kill(read(point / STATE)["pid"])
 
     launcher = start(harried, overrides)
-    wait_for_checkpoint(points[3])
+    wait_for_checkpoint(points[3], launcher)
     os.kill(read(points[3] / STATE)["pid"], signal.SIGKILL)
     codes = [launcher.wait(), start(harried, overrides).wait(), start(calm, overrides).wait()]
 
