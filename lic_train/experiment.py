@@ -10,11 +10,9 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra import compose as hydra_compose
@@ -24,34 +22,21 @@ from hydra.utils import instantiate
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.loggers import WandbLogger
-from rich.console import Console
 
-from lic_train.anchors import JPEG, choose
+from lic_train.anchors import choose
 from lic_train.callbacks import checkpoints
 from lic_train.callbacks.loggers import log_results
 from lic_train.callbacks.stopping import Stopped, requeue
 from lic_train.codec import Codec
 from lic_train.configs import config_dir
-from lic_train.decoder_process import DecoderProcess
 from lic_train.environment import environment
 from lic_train.errors import ModelError, TrainingError
-from lic_train.evaluation import (
-    RDPoint,
-    evaluate,
-    file_label,
-    own_label,
-    write_csv,
-    write_png,
-    write_summary,
-)
-from lic_train.export import check_device, load_codec, load_weights, ready_copy, save_codec
-from lic_train.ladder import anchor_rows, cache_folder, write_record
+from lic_train.export import check_device, load_weights, ready_copy, save_codec
+from lic_train.judge import conclude, judge
 from lic_train.modules.codec_module import CodecModule
-from lic_train.ranks import Leaving, rank_and_world_size, shared_work
-from lic_train.rate_gap import RateGap, describe
-from lic_train.report.figures import rd_curve_figure
+from lic_train.perceptual import distances
+from lic_train.ranks import Leaving
 from lic_train.report.headline import headline
-from lic_train.report.table import print_table, results_table
 
 
 @dataclass
@@ -158,6 +143,7 @@ def run(cfg: DictConfig) -> Path:
     """
     check_device(cfg.evaluation.device)
     choose(cfg.evaluation.anchors)
+    distances(cfg.evaluation.perceptual)
     run_dir = Path(cfg.run_dir).resolve()
     run_dir.mkdir(parents=True, exist_ok=True)
     if (run_dir.parent / "sweep.json").is_file():  # W&B shows the points of a sweep as one group
@@ -187,6 +173,7 @@ def run(cfg: DictConfig) -> Path:
             save_images=cfg.evaluation.save_images,
             device=cfg.evaluation.device,
             anchors=cfg.evaluation.anchors,
+            perceptual=cfg.evaluation.perceptual,
         )
         if trainer.is_global_zero:
             name, step = str(cfg.name), trainer.global_step
@@ -304,78 +291,3 @@ def export(cfg: DictConfig, experiment: Experiment, run_dir: Path) -> Codec:
         metric=str(cfg.loss.get("metric", "")),
         steps=experiment.trainer.global_step,
     )
-
-
-def judge(
-    model_dir: Path,
-    signals: Any,
-    *,
-    out_dir: Path,
-    dataset: str,
-    name: str,
-    lmbda: float | None,
-    save_images: int = 3,
-    device: str = "cpu",
-    overrides: Sequence[str] = (),
-    anchors: Sequence[str] = (JPEG.name,),
-) -> list[RDPoint]:
-    """Code ``signals`` with an exported model, decode the files in another process, add the
-    anchors, and write ``rd_points.csv``, ``rd_summary.json``, ``rate_gap.csv``, ``anchors.json``,
-    ``figures/rd_curve.png``, bitstreams and reconstructions into ``out_dir``. ``overrides`` are the
-    encoder's alone: a stream tells its decoder all it must know. Ranks of a run share the images
-    out, and the first one does the rest."""
-    rank, world_size = rank_and_world_size()
-    console = Console(stderr=True, quiet=rank > 0)
-    codec = load_codec(model_dir, device, overrides)
-    chosen = [anchor.of_group(codec.random_access) for anchor in choose(anchors)]
-
-    def code(numbers: range) -> list[tuple[RDPoint, RateGap]]:
-        gaps: list[RateGap] = []
-        taken: dict[str, str] = {}
-        for image in signals.names():  # also those that other ranks write
-            own_label(image, taken, dataset)
-        with DecoderProcess(model_dir, device) as decoder:
-            points = evaluate(
-                codec,
-                islice(signals, rank, None, world_size),
-                dataset=dataset,
-                name=name,
-                lmbda=lmbda,
-                out_dir=out_dir,
-                decoder=decoder,
-                device=device,
-                save_images=len(range(rank, save_images, world_size)),
-                gaps=gaps,
-            )
-        return list(zip(points, gaps, strict=True))
-
-    with console.status(f"coding {len(signals)} images of {dataset} to files"):
-        coded = shared_work(len(signals), code)
-    points, gaps = [point for point, _ in coded], [gap for _, gap in coded]
-    if rank > 0:
-        return points
-    print(describe(gaps), flush=True)
-    with console.status(f"coding them as {', '.join(anchor.title for anchor in chosen)}"):
-        rows, missing = anchor_rows(chosen, signals, dataset, cache=cache_folder())
-    points += rows
-    for why in missing.values():
-        print(f"lic_train: {why}", file=sys.stderr)
-    write_record(chosen, missing, out_dir / "anchors.json")
-    write_csv(points, out_dir / "rd_points.csv")
-    write_summary(points, out_dir / "rd_summary.json")
-    write_csv(gaps, out_dir / "rate_gap.csv", RateGap)
-    figures = out_dir / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    rd_curve_figure(points, figures / "rd_curve.png")
-    for picture in islice(signals, save_images):  # to compare the reconstructions with
-        for where in np.ndindex(*picture.pixels.shape[:-3]):  # once, (), of a single image
-            named = "_".join([file_label(picture.name), *(f"{i:03d}" for i in where)])
-            write_png(picture.pixels[where], out_dir / "originals" / f"{named}.png")
-    return points
-
-
-def conclude(points: list[RDPoint], name: str, run_dir: Path) -> None:
-    """The last lines a command prints: the table, then where everything is."""
-    anchors = [codec for codec in dict.fromkeys(p.codec for p in points) if codec != name]
-    print_table(results_table(points, name, anchors))
-    print(run_dir)

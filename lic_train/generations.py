@@ -24,8 +24,9 @@ from lic_train.anchors import JPEG
 from lic_train.anchors import code as code_anchor
 from lic_train.codec import Codec
 from lic_train.errors import LicError, ModelError
-from lic_train.evaluation import Signal, write_csv
+from lic_train.evaluation import Signal
 from lic_train.rate_control import Streams
+from lic_train.rd_points import write_csv
 from lic_train.report.figures import lines_figure
 from lic_train.report.table import print_table
 

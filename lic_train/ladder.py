@@ -21,8 +21,10 @@ from torch import Tensor
 from lic_train import __version__, metrics
 from lic_train.anchors import Anchor
 from lic_train.errors import DataError
-from lic_train.evaluation import RDPoint, Signal, write_whole
+from lic_train.evaluation import Signal
+from lic_train.files import write_whole
 from lic_train.headerless import payload_bytes
+from lic_train.rd_points import RDPoint
 from lic_train.video_anchors import VideoAnchor
 
 _GREY = torch.full((3, 64, 64), 128, dtype=torch.uint8)

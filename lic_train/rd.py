@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 
 class Point(Protocol):
-    """The columns of a row that curves need; ``evaluation.RDPoint`` has them."""
+    """The columns of a row that curves need; ``rd_points.RDPoint`` has them."""
 
     @property
     def dataset(self) -> str: ...

@@ -18,7 +18,7 @@ from lic_train import anchors, cli, ladder, metrics
 from lic_train.anchors import ANCHORS, JPEG, WEBP, Anchor
 from lic_train.data.datamodule import Signal
 from lic_train.errors import DataError
-from lic_train.evaluation import RDPoint, read_csv
+from lic_train.rd_points import RDPoint, read_csv
 
 
 @pytest.fixture(scope="module")

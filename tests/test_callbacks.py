@@ -27,9 +27,10 @@ from lic_train.data.datamodule import ImageDataModule
 from lic_train.data.sources import Samples
 from lic_train.data.transforms import RandomResizedCrop
 from lic_train.errors import BitstreamError, DataError
-from lic_train.evaluation import Signal, read_csv
+from lic_train.evaluation import Signal
 from lic_train.loss import RateDistortionLoss
 from lic_train.modules.codec_module import CodecModule
+from lic_train.rd_points import read_csv
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STEPS = 4

@@ -21,13 +21,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
-from lic_train import anchors, decoder_process, evaluation, metrics, rd
+from lic_train import anchors, decoder_process, evaluation, metrics, rd, rd_points
 from lic_train.bitstream import Bitstream
 from lic_train.codec import Codec, Reconstruction, Shape
 from lic_train.decoder_process import DecoderProcess
 from lic_train.errors import BitstreamError, DataError, LicError, ModelError
-from lic_train.evaluation import RDPoint, evaluate, local_decoder
+from lic_train.evaluation import evaluate, local_decoder
 from lic_train.ladder import anchor_rows
+from lic_train.rd_points import RDPoint
 from lic_train.report import figures, table
 
 BITS = 3.0  # what every latent of the codec below pretends to cost
@@ -268,14 +269,14 @@ def test_csv_loses_nothing_and_has_the_columns_in_order(tmp_path: Path) -> None:
         point(lmbda=0.0018, bpp=1 / 3, bpp_estimated=0.1 + 0.2, ms_ssim=0.987654321, psnr=math.inf),
         point('über, "b"\nc'),
     ]
-    evaluation.write_csv(points, path)
+    rd_points.write_csv(points, path)
     header, first = path.read_text().splitlines()[:2]
     assert header == (
         "dataset,image,codec,rate,lmbda,width,height,bytes,bpp,bpp_estimated,psnr,ms_ssim,"
         "encode_s,decode_s,device"
     )
     assert first.split(",")[8:11] == ["0.3333333333333333", "0.30000000000000004", "inf"]
-    back = evaluation.read_csv(path)
+    back = rd_points.read_csv(path)
     assert back[0] == points[0]
     assert math.isnan(back[1].ms_ssim)
     assert replace(back[1], ms_ssim=0) == replace(points[1], ms_ssim=0)
@@ -284,7 +285,7 @@ def test_csv_loses_nothing_and_has_the_columns_in_order(tmp_path: Path) -> None:
 
 def test_csv_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rd.csv"
-    evaluation.write_csv([point()], path)
+    rd_points.write_csv([point()], path)
     before = path.read_bytes()
 
     def killed(*_: object) -> None:
@@ -292,7 +293,7 @@ def test_csv_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        evaluation.write_csv([point(), point("b")], path)
+        rd_points.write_csv([point(), point("b")], path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
@@ -300,16 +301,16 @@ def test_csv_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_csv_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "rd.csv"
     with pytest.raises(DataError, match="cannot read"):
-        evaluation.read_csv(path)
+        rd_points.read_csv(path)
     path.write_text(text)
     with pytest.raises(DataError, match="not a table of RD points"):
-        evaluation.read_csv(path)
+        rd_points.read_csv(path)
 
 
 def test_summary_names_both_means_of_ms_ssim(tmp_path: Path) -> None:
     points = [point("a", psnr=20.0, ms_ssim=0.9), point("b", psnr=40.0, ms_ssim=0.99)]
     points += [point("c", psnr=30.0), point("a", "lossless", psnr=math.inf)]
-    evaluation.write_summary(points, tmp_path / "rd_summary.json")
+    rd_points.write_summary(points, tmp_path / "rd_summary.json")
     loaded = json.loads((tmp_path / "rd_summary.json").read_text(), parse_constant=pytest.fail)
     pool, lossless = loaded["points"]
     assert pool["psnr"] == pytest.approx(30)  # of the mean of MSEs it would be 24.7

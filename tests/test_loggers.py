@@ -15,8 +15,8 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
 from lic_train.callbacks.loggers import log_pictures, log_results
-from lic_train.evaluation import RDPoint, write_csv
 from lic_train.rd import mean_curve
+from lic_train.rd_points import RDPoint, write_csv
 from lic_train.report.headline import headline
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"

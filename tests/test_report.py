@@ -21,8 +21,9 @@ from lic_train.anchors import JPEG, JPEG2000, WEBP, Anchor, code
 from lic_train.data.datamodule import Signals
 from lic_train.data.sources import Samples
 from lic_train.errors import LicError
-from lic_train.evaluation import RDPoint, read_csv, write_csv, write_png
+from lic_train.files import write_png
 from lic_train.rate_gap import RateGap
+from lic_train.rd_points import RDPoint, read_csv, write_csv
 from lic_train.report.gaps import read_gaps
 from lic_train.report.runs import find_runs
 from lic_train.report.series import collect

@@ -30,10 +30,10 @@ from lic_train.data.datamodule import ImageDataModule
 from lic_train.data.sources import Samples
 from lic_train.data.transforms import RandomResizedCrop
 from lic_train.errors import TrainingError
-from lic_train.evaluation import read_csv
 from lic_train.loss import RateDistortionLoss
 from lic_train.modules.codec_module import CodecModule
 from lic_train.muon import muon_and_adam
+from lic_train.rd_points import read_csv
 from lic_train.schedules import warmup_cosine
 
 pytestmark = pytest.mark.filterwarnings("ignore")

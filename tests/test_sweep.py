@@ -19,7 +19,7 @@ from test_resume import outcome, wait_for
 from lic_train import cli
 from lic_train.data.sources import ImageFolder, Samples
 from lic_train.errors import LicError
-from lic_train.evaluation import RDPoint, read_csv, write_csv
+from lic_train.rd_points import RDPoint, read_csv, write_csv
 from lic_train.report.runs import find_runs
 from lic_train.sweep import identity
 from lic_train.sweep.launchers import Local

@@ -18,7 +18,7 @@ import pytest
 import torch
 from test_evaluation import BITS, Pool, Signal, point, run
 
-from lic_train import evaluation, metrics, rd
+from lic_train import evaluation, metrics, rd, rd_points
 from lic_train.bitstream import Bitstream
 
 Trap = tuple[Callable[[pytest.MonkeyPatch], None], Callable[[pytest.MonkeyPatch], None]]
@@ -155,7 +155,7 @@ def decibels_are_pooled(monkeypatch: pytest.MonkeyPatch) -> None:
 def averages_of_decibels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 20 and 40 dB the mean is 30; of the mean of their errors it would be 23."""
     rows = [point("a", psnr=20.0, ms_ssim=0.9), point("b", psnr=40.0, ms_ssim=0.999)]
-    (mean,) = evaluation.summary(rows)["points"]
+    (mean,) = rd_points.summary(rows)["points"]
     curve = rd.mean_curve(rows, "pool")
     assert mean["psnr"] == pytest.approx(30) and curve.psnr == pytest.approx([30])
     assert mean["ms_ssim_mean_of_db"] == pytest.approx(20)

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
-from lic_train.evaluation import RDPoint
 from lic_train.rd import mean_curve
+from lic_train.rd_points import RDPoint
 
 EXPORT = ("model.safetensors", "model.yaml", "config.yaml", "rd_points.csv")
 """Files of a run that make up its artifact."""

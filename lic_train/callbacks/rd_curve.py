@@ -8,8 +8,9 @@ from pathlib import Path
 from lic_train.anchors import choose
 from lic_train.callbacks.look import Findings, Look
 from lic_train.codec import Codec
-from lic_train.evaluation import RDPoint, Signal, evaluate, write_csv
+from lic_train.evaluation import Signal, evaluate
 from lic_train.ladder import anchor_rows, cache_folder
+from lic_train.rd_points import RDPoint, write_csv
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.headline import headline
 

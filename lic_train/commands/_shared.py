@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,12 +74,14 @@ def _read(path: Path) -> bytes:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write all or nothing: a temporary file beside it, then a rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write all or nothing.
+
+    Raises:
+        ModelError: it cannot be written.
+    """
+    from lic_train import files
+
     try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        files.write_whole(path, data)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise ModelError(f"{path} cannot be written: {error.strerror}") from None

@@ -37,8 +37,8 @@ def run(options: argparse.Namespace) -> None:
     from lic_train.data.datamodule import Signals
     from lic_train.data.sources import ImageFolder, ImageSource
     from lic_train.errors import DataError
-    from lic_train.evaluation import write_csv, write_summary
     from lic_train.ladder import anchor_rows, cache_folder, write_record
+    from lic_train.rd_points import write_csv, write_summary
     from lic_train.report.figures import rd_curve_figure
     from lic_train.report.table import anchors_table, print_table
     from lic_train.video_anchors import VIDEO_ANCHORS

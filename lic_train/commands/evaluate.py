@@ -22,6 +22,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CODEC",
         help="conventional codecs beside it (default: jpeg); see lic anchors",
     )
+    parser.add_argument(
+        "--perceptual",
+        nargs="+",
+        default=[],
+        metavar="DISTANCE",
+        help="lpips and dists, as more columns of rd_points.csv",
+    )
     model_arguments(parser)
 
 
@@ -30,8 +37,8 @@ def run(options: argparse.Namespace) -> None:
     from lic_train.data.clips import clips
     from lic_train.data.datamodule import Signals
     from lic_train.data.sources import ImageFolder, ImageSource
-    from lic_train.experiment import conclude, judge
     from lic_train.export import read_about
+    from lic_train.judge import conclude, judge
 
     about = read_about(options.model)
     if options.frames is None:
@@ -50,5 +57,6 @@ def run(options: argparse.Namespace) -> None:
         device=options.device,
         overrides=options.set,
         anchors=options.anchors,
+        perceptual=options.perceptual,
     )
     conclude(points, name, options.out.resolve())

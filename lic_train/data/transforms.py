@@ -27,14 +27,16 @@ class Crop(Protocol):
 class RandomResizedCrop:
     """A random square of the image at a random scale, as a `size` x `size` crop, maybe mirrored.
 
-    The square's side is drawn log-uniformly from `size` to `size / min_scale` pixels, at most the
-    image's short side, and antialiased down to `size` (bicubic, on 8-bit samples). `min_scale=1` is
-    a plain crop: its samples are those of the image. An image whose short side is below `size` is
-    upscaled: its largest squares are resized to `size`. All frames of a clip are cropped alike.
+    The square's side is drawn log-uniformly from `size / max_scale` to `size / min_scale` pixels,
+    at most the image's short side, and antialiased down to `size` (bicubic, on 8-bit samples).
+    `min_scale=1` is a plain crop: its samples are those of the image. An image whose short side is
+    below `size` is upscaled: its largest squares are resized to `size`. All frames of a clip are
+    cropped alike.
 
-    size: pixels, at least 1. min_scale: in (0, 1]. horizontal_flip, vertical_flip, transpose: flip
-    left and right, top and bottom, or the diagonal, each with probability one half; all three give
-    the eight orientations, which few photographs need. Raises DataError for other values.
+    size: pixels, at least 1. min_scale, max_scale: 0 < min_scale <= max_scale <= 1.
+    horizontal_flip, vertical_flip, transpose: flip left and right, top and bottom, or the diagonal,
+    each with probability one half; all three give the eight orientations, which few photographs
+    need. colours: other channel orders, contrast and brightness. Raises DataError for other values.
     """
 
     def __init__(
@@ -45,13 +47,16 @@ class RandomResizedCrop:
         vertical_flip: bool = False,
         transpose: bool = False,
         colours: bool = False,
+        max_scale: float = 1.0,
     ) -> None:
         if size < 1:
             raise DataError(f"the crop size is {size}; give at least 1 pixel")
         if not 0 < min_scale <= 1:
             raise DataError(f"min_scale is {min_scale}; give a number above 0 and at most 1")
+        if not min_scale <= max_scale <= 1:
+            raise DataError(f"max_scale is {max_scale}; give a number from min_scale to 1")
         self.size = size
-        self.min_scale = min_scale
+        self.min_scale, self.max_scale = min_scale, max_scale
         self.horizontal_flip = horizontal_flip
         self.vertical_flip = vertical_flip
         self.transpose = transpose
@@ -91,9 +96,10 @@ class RandomResizedCrop:
     def _side(self, short_side: int, draw: float) -> int:
         """Side of the source square in pixels, for a draw in [0, 1)."""
         largest = min(self.size / self.min_scale, short_side)
-        if largest <= self.size:
-            return min(self.size, short_side)
-        return round(math.exp(math.log(self.size) + draw * math.log(largest / self.size)))
+        smallest = min(self.size / self.max_scale, short_side)
+        if largest <= smallest:
+            return min(round(smallest), short_side)
+        return round(math.exp(math.log(smallest) + draw * math.log(largest / smallest)))
 
 
 class RandomThumbnail(RandomResizedCrop):

@@ -9,8 +9,8 @@ import numpy as np
 
 from lic_train.bd import bd_rate
 from lic_train.errors import LicError
-from lic_train.evaluation import RDPoint
 from lic_train.rd import mean_curve, rates_saved
+from lic_train.rd_points import RDPoint
 
 
 def headline(points: Sequence[RDPoint], name: str, prefix: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lic_train.errors import DataError
-from lic_train.evaluation import RDPoint, read_csv
+from lic_train.rd_points import RDPoint, read_csv
 
 ROWS, POINT = "rd_points.csv", "point.json"
 REPEATS = ("sweep.json", "bd_rate.csv")

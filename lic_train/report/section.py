@@ -12,9 +12,9 @@ import numpy as np
 from lic_train import bd, published, rd
 from lic_train.bd import Comparison
 from lic_train.errors import LicError
-from lic_train.evaluation import RDPoint
 from lic_train.published import PublishedCurve
 from lic_train.rd import Curve, RateSaved
+from lic_train.rd_points import RDPoint
 from lic_train.report.series import Series
 
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from lic_train.environment import environment
 from lic_train.errors import DataError
-from lic_train.evaluation import write_csv, write_whole
+from lic_train.files import write_whole
 from lic_train.rate_gap import RateGap
+from lic_train.rd_points import write_csv
 from lic_train.report.crops import crops
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.gaps import gaps_of

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lic_train.evaluation import RDPoint, read_csv, write_csv, write_summary
+from lic_train.rd_points import RDPoint, read_csv, write_csv, write_summary
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.table import print_table, results_table
 from lic_train.report.write import write_report

@@ -19,6 +19,7 @@ from lic_train.modules.layers.exact import exactly
 from lic_train.modules.layers.mixture import (
     REACH,
     Mixture,
+    as_coded,
     decode_mixture,
     encode_mixture,
     escape_likelihood,
@@ -121,11 +122,14 @@ class EDIC(HyperpriorCodec):
         scales, means = scales.float(), means.float()
         y_hat = model.quantize(y, "noise" if self.training else "dequantize")
         likelihood = model._likelihood(y_hat, scales, means, weights)
+        components = [p.unflatten(1, (self.gmm_k, -1)) for p in (scales, means, weights)]
+        if not self.training:
+            parts = (p.transpose(0, 1) for p in components)
+            return as_coded(likelihood, y_hat, *parts), y_hat
         # The coder has an escape where the mixture has underflown; its likelihood has a gradient
         # there too, which the mixture's has not.
-        reaches = (REACH * model.lower_bound_scale(scales)).unflatten(1, (self.gmm_k, -1))
-        away = (y_hat[:, None] - means.unflatten(1, (self.gmm_k, -1))).abs() - reaches
-        beyond = away.amin(dim=1).clamp(min=0)
+        reaches = REACH * model.lower_bound_scale(components[0])
+        beyond = ((y_hat[:, None] - components[1]).abs() - reaches).amin(dim=1).clamp(min=0)
         likelihood = torch.maximum(likelihood, escape_likelihood(beyond))
         return model.likelihood_lower_bound(likelihood), y_hat
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from lic_train import accounts
 from lic_train.modules.codecs.hyperprior import HyperpriorCodec
 from lic_train.modules.codecs.transform import float32
+from lic_train.modules.layers.escapes import gaussian_as_coded
 from lic_train.modules.layers.exact import MEANS_PER_UNIT, scale_indexes, snap
 from lic_train.modules.layers.symbols import (
     SymbolDecoder,
@@ -130,7 +131,8 @@ class GaussianCodec(HyperpriorCodec):
 
     def _likelihood(self, y: Tensor, scales: Tensor, means: Tensor) -> Tensor:
         model: Any = self.gaussian_conditional
-        return model.likelihood_lower_bound(model._likelihood(y, scales, means))
+        likelihood = model.likelihood_lower_bound(model._likelihood(y, scales, means))
+        return likelihood if self.training else gaussian_as_coded(likelihood, y, scales, means)
 
 
 def _rows(y: Tensor) -> Tensor:

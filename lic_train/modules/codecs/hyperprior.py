@@ -6,7 +6,7 @@ from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
 from lic_train.modules.codecs.transform import TransformCodec, float32
-from lic_train.modules.layers.bottleneck import decode_bottleneck, encode_bottleneck
+from lic_train.modules.layers.bottleneck import decode_bottleneck, encode_bottleneck, price
 from lic_train.modules.layers.padding import ceil_div
 
 HYPER_STRIDE = 4
@@ -27,7 +27,7 @@ class HyperpriorCodec(TransformCodec):
         """z_hat (noisy in training) and its likelihoods, float32; ``(None, {})`` without z."""
         z = self.hyper_analysis(y)
         with float32(z):
-            z_hat, likelihood = self.entropy_bottleneck(z.float())
+            z_hat, likelihood = price(self.entropy_bottleneck, z)
         return z_hat, {"z": likelihood}
 
     def encode_side(self, y: Tensor) -> tuple[Tensor | None, list[bytes]]:

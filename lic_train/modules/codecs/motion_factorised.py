@@ -9,7 +9,7 @@ from compressai.models.utils import conv, deconv
 from torch import Tensor, nn
 
 from lic_train.modules.codecs.transform import LATENT_STRIDE, TransformCodec, float32
-from lic_train.modules.layers.bottleneck import decode_bottleneck, encode_bottleneck
+from lic_train.modules.layers.bottleneck import decode_bottleneck, encode_bottleneck, price
 from lic_train.modules.layers.symbols import seal, unseal, verify
 
 
@@ -42,7 +42,7 @@ class MotionFactorised(TransformCodec):
 
     def latents(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with float32(y):
-            y_hat, likelihood = self.entropy_bottleneck(y.float())
+            y_hat, likelihood = price(self.entropy_bottleneck, y)
         return y_hat, {"y": likelihood}
 
     def encode_latents(self, y: Tensor) -> list[bytes]:

@@ -7,6 +7,7 @@ from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor
 
 from lic_train import accounts
+from lic_train.modules.layers.escapes import factorised_as_coded
 from lic_train.modules.layers.symbols import (
     SymbolDecoder,
     Tables,
@@ -14,6 +15,13 @@ from lic_train.modules.layers.symbols import (
     information,
     table_bits,
 )
+
+
+def price(model: EntropyBottleneck, z: Tensor) -> tuple[Tensor, Tensor]:
+    """z_hat of z ``(N, C, h, w)``, float32, noisy in training, and its likelihoods: CompressAI's,
+    but out of training as the coder has them."""
+    z_hat, likelihood = model(z.float())
+    return z_hat, likelihood if model.training else factorised_as_coded(likelihood, z_hat, model)
 
 
 def encode_bottleneck(model: EntropyBottleneck, z: Tensor) -> tuple[Tensor, bytes]:
@@ -25,7 +33,7 @@ def encode_bottleneck(model: EntropyBottleneck, z: Tensor) -> tuple[Tensor, byte
 
     def entry() -> accounts.Entry:
         bits, escaped = table_bits(*coded)
-        return accounts.Entry(len(chunk), bits, information(model(z.float())[1]), escaped)
+        return accounts.Entry(len(chunk), bits, information(price(model, z)[1]), escaped)
 
     accounts.add(entry)
     return symbols + medians, chunk

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import constriction
 import numpy as np
+import torch
 from torch import Tensor
 
 from lic_train.errors import BitstreamError
@@ -172,6 +173,33 @@ def escape_likelihood(beyond: Tensor) -> Tensor:
     without the jumps between octaves."""
     first = ESCAPE_PROBABILITY * (1 - 2**-0.5) / 2
     return first * (1 + beyond) ** -1.5
+
+
+def as_coded(
+    likelihood: Tensor, y_hat: Tensor, scales: Tensor, means: Tensor, weights: Tensor
+) -> Tensor:
+    """``likelihood`` of integers y_hat, but the coder's where that is another: no less than a
+    window's least entry, and an escape outside it.
+
+    Args:
+        likelihood, y_hat: any shape, of one element each.
+        scales, means, weights: the same shape after a first dimension of K components.
+    """
+    far = 1e12
+    reach = REACH * scales.clamp(MIN_SCALE, MAX_SCALE)
+    absent = weights < 0.5 / WEIGHT_SUM
+    lowest = (means - reach).masked_fill(absent, far).amin(dim=0)
+    highest = (means + reach).masked_fill(absent, -far).amax(dim=0)
+    octaves = torch.log2((highest - lowest) / 2).ceil().clamp(0, math.log2(MAX_HALF_WIDTH))
+    half_width = torch.exp2(octaves)
+    beyond = (y_hat - torch.round((lowest + highest) / 2)).abs() - half_width
+    octave = torch.log2(beyond.clamp(min=1)).floor().clamp(max=ESCAPE_OCTAVES - 1)
+    ratio = 2**-0.5
+    first = (1 - ratio) / (1 - ratio**ESCAPE_OCTAVES)
+    # The octave, then a side of the window and a place in the octave.
+    escape = ESCAPE_PROBABILITY * first * torch.exp2(-1.5 * octave - 1)
+    least = ESCAPE_PROBABILITY / (2 * half_width)
+    return torch.where(beyond > 0, escape, torch.maximum(likelihood, least))
 
 
 def probabilities(mixture: Mixture, centre: np.ndarray, half_width: int) -> np.ndarray:
