@@ -48,6 +48,10 @@ class Signals:
     def __len__(self) -> int:
         return len(self.source)
 
+    def names(self) -> list[str]:
+        """Of all images, in order; none of them is read."""
+        return [self.source.name(index) for index in range(len(self.source))]
+
     def __iter__(self) -> Iterator[Signal]:
         for index in range(len(self.source)):
             yield Signal(self.source.name(index), self.source.pixels(index))
