@@ -35,7 +35,7 @@ class Unscaled(ImageDataModule):
     """Forgets to divide by 255."""
 
     def train_dataloader(self) -> Any:
-        return [b._replace(x=255 * b.x) for b, _ in zip(super().train_dataloader(), [0])]  # noqa: B905
+        return [b._replace(x=b.x.float()) for b, _ in zip(super().train_dataloader(), [0])]  # noqa: B905
 
 
 class Forgetful(MeanScale):

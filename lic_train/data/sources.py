@@ -103,6 +103,7 @@ class DecodedSource(ImageSource):
         # the oldest would hit no more often and decode no less.
         if pixels.numel() <= self._room:
             self._room -= pixels.numel()
+            pixels = pixels.movedim(-3, -1).contiguous().movedim(-1, -3)  # three bytes a pixel
             self._cache[index] = pixels
         return pixels
 
@@ -149,6 +150,16 @@ def checked(split: Split) -> Split:
     if split not in ("train", "eval"):
         raise DataError(f"split is {split!r}; give train or eval")
     return split
+
+
+def given_folder(root: str | Path | None, key: str, what: str, advice: str) -> Path:
+    """The folder; raises DataError with the advice where it is not given or not there."""
+    if root is None:
+        raise DataError(f"no folder of {what} is given; add {key}=FOLDER: {advice}")
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; {advice}")
+    return folder
 
 
 def named(paths: list[Path], folder: Path) -> list[tuple[str, Path]]:

@@ -89,9 +89,9 @@ class RandomResizedCrop:
         order = list(itertools.permutations(range(3)))[int(draws[0] * 6)]
         contrast, shift = 0.5 * 2.5 ** draws[1], 64 * (draws[2] - 0.5)
         mean = square.float().mean()
-        reordered = square[..., list(order), :, :].float()
-        recoloured = (reordered - mean) * contrast + (mean + shift)
-        return recoloured.round_().clamp_(0, 255).to(torch.uint8)
+        levels = (torch.arange(256.0) - mean) * contrast + (mean + shift)
+        table = levels.round_().clamp_(0, 255).to(torch.uint8).numpy()
+        return torch.from_numpy(table[square[..., list(order), :, :].numpy()])
 
     def _side(self, short_side: int, draw: float) -> int:
         """Side of the source square in pixels, for a draw in [0, 1)."""
