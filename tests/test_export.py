@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lic_train import __version__, export
+from lic_train import __version__
 from lic_train.errors import ModelError
 from lic_train.export import CONFIG, WEIGHTS, load_codec, read_about, ready_copy, save_codec
 
