@@ -125,6 +125,9 @@ class Draws(Dataset[Draw]):
             return None, self._unusable[index]
         try:
             pixels, name = self.source.pixels(index), self.source.name(index)
+            generator = seeded_generator(self.seed, CROP, k)
+            top, _, side = self.crop.window(*pixels.shape[-2:], generator)
+            self.source.expect(index, top, top + side)
             draw, note = cut(pixels, name, self.crop, self.seed, k, self.choices)
         except DataError as error:
             if self.choices.corrupt == "fail":
