@@ -461,6 +461,7 @@ def test_scale_one_is_a_plain_crop_that_reaches_every_place() -> None:
         x = crop(image, generator(s))
         top, left = int(x[0, 0, 0]), int(x[1, 0, 0])
         assert torch.equal(x, image[:, top : top + 32, left : left + 32])
+        assert crop.window(33, 35, generator(s)) == (top, left, 32)
         corners.add((top, left))
     assert corners == {(top, left) for top in range(2) for left in range(4)}
 

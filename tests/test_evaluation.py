@@ -204,6 +204,8 @@ def test_names_in_folders_and_names_that_clash(signals: list[Signal], tmp_path: 
     assert (tmp_path / "bitstreams" / "sub_a_r0.lic").exists()
     with pytest.raises(DataError, match="two images"):
         run(Pool(), [signals[0], signals[0]])
+    with pytest.raises(DataError, match="sub/a and sub_a, would both be sub_a_r0"):
+        run(Pool(), [signals[0]._replace(name=name) for name in ("sub/a", "sub_a")])
     with pytest.raises(DataError, match="no images"):
         run(Pool(), [])
 
