@@ -713,7 +713,7 @@ def test_a_trainer_that_goes_on_gets_the_batches_it_has_not_had(
 
 def compose(*overrides: str) -> Any:
     """`data` alone below a root like that of train.yaml."""
-    root = {"defaults": ["_self_", {"data": "samples"}], "seed": 7}
+    root = {"defaults": ["_self_", {"data": "samples"}], "seed": 7, "trainer": {"max_steps": 9}}
     store = ConfigStore.instance()
     store.store(name="data_test_root", node=OmegaConf.create(root))
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
