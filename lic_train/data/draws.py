@@ -153,8 +153,8 @@ class Draws(Dataset[Draw]):
         try:
             pixels, name = self.source.pixels(index), self.source.name(index)
             crop = self._crop(k)
-            generator = seeded_generator(self.seed, CROP, k)
-            top, _, side = crop.window(*pixels.shape[-2:], generator)
+            height, width = pixels.shape[-2:]
+            top, _, side = crop.window(height, width, seeded_generator(self.seed, CROP, k))
             self.source.expect(index, top, top + side)
             draw, note = cut(pixels, name, crop, self.seed, k, self.choices)
         except DataError as error:
