@@ -24,7 +24,9 @@ class PreparedImages(ImageSource):
 
     A shard holds the samples of its images one after another, uint8 (H, W, 3), and nothing else. It
     is mapped into memory: the operating system reads what is asked for and keeps it for all
-    processes alike.
+    processes alike. Of a set larger than the memory every crop comes from the disk, in whole rows,
+    a megabyte for 256 rows of 1536 pixels: it wants an SSD. Tiles would read a quarter of that, but
+    an image would no longer be a view of its shard.
 
     root: the folder with `manifest.json` and the shards.
     part: "train" leaves out every `eval_every`-th image, beginning with the first, and "eval" takes
