@@ -461,6 +461,7 @@ def test_scale_one_is_a_plain_crop_that_reaches_every_place() -> None:
         x = crop(image, generator(s))
         top, left = int(x[0, 0, 0]), int(x[1, 0, 0])
         assert torch.equal(x, image[:, top : top + 32, left : left + 32])
+        assert crop.window(33, 35, generator(s)) == (top, left, 32)
         corners.add((top, left))
     assert corners == {(top, left) for top in range(2) for left in range(4)}
 
@@ -712,7 +713,7 @@ def test_a_trainer_that_goes_on_gets_the_batches_it_has_not_had(
 
 def compose(*overrides: str) -> Any:
     """`data` alone below a root like that of train.yaml."""
-    root = {"defaults": ["_self_", {"data": "samples"}], "seed": 7}
+    root = {"defaults": ["_self_", {"data": "samples"}], "seed": 7, "trainer": {"max_steps": 9}}
     store = ConfigStore.instance()
     store.store(name="data_test_root", node=OmegaConf.create(root))
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

@@ -152,7 +152,11 @@ class Draws(Dataset[Draw]):
             return None, self._unusable[index]
         try:
             pixels, name = self.source.pixels(index), self.source.name(index)
-            draw, note = cut(pixels, name, self._crop(k), self.seed, k, self.choices)
+            crop = self._crop(k)
+            height, width = pixels.shape[-2:]
+            top, _, side = crop.window(height, width, seeded_generator(self.seed, CROP, k))
+            self.source.expect(index, top, top + side)
+            draw, note = cut(pixels, name, crop, self.seed, k, self.choices)
         except DataError as error:
             if self.choices.corrupt == "fail":
                 raise

@@ -50,6 +50,9 @@ class ImageSource(ABC):
     def pixels(self, index: int) -> Tensor:
         """Image `index` as uint8 (3, H, W), to be read only. Raises DataError if unreadable."""
 
+    def expect(self, index: int, top: int, bottom: int) -> None:  # noqa: B027
+        """Rows `top` ... `bottom - 1` of `pixels(index)` are what will be read next."""
+
     def remarks(self) -> list[str]:
         """What somebody who publishes figures on this set should know, one line each."""
         return []

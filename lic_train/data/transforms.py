@@ -17,11 +17,17 @@ class Crop(Protocol):
     """What the data module calls: uint8 (..., H, W) and a generator to uint8 (..., s, s).
 
     size: the side s in pixels; an image whose short side is below it is upscaled.
+    window: top, left and side, in pixels, of the square that the call takes out of an image of this
+        height and width, given a generator in the same state.
     """
 
     size: int
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor: ...
+
+    def window(
+        self, height: int, width: int, generator: torch.Generator
+    ) -> tuple[int, int, int]: ...
 
 
 class RandomResizedCrop:
@@ -64,12 +70,9 @@ class RandomResizedCrop:
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 (..., 3, H, W) to uint8 (..., 3, size, size); draws nine numbers."""
-        # Always nine, so that switching a flip on leaves the squares as they were.
-        draws = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
         height, width = pixels.shape[-2:]
-        side = self._side(min(height, width), draws[0])
-        top = int(draws[1] * (height - side + 1))
-        left = int(draws[2] * (width - side + 1))
+        draws = _nine(generator)
+        top, left, side = self._window(height, width, draws)
         square = pixels[..., top : top + side, left : left + side]
         if side != self.size:
             images = square.flatten(0, -4) if square.ndim > 3 else square[None]
@@ -82,6 +85,14 @@ class RandomResizedCrop:
         if self.transpose and draws[5] < 0.5:
             square = square.transpose(-2, -1)
         return self._recolour(square, draws[6:]) if self.colours else square
+
+    def window(self, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int]:
+        """Top, left and side of the square that is taken: see `Crop`."""
+        return self._window(height, width, _nine(generator))
+
+    def _window(self, height: int, width: int, draws: list[float]) -> tuple[int, int, int]:
+        side = self._side(min(height, width), draws[0])
+        return int(draws[1] * (height - side + 1)), int(draws[2] * (width - side + 1)), side
 
     def _recolour(self, square: Tensor, draws: list[float]) -> Tensor:
         """Channels in another order, contrast times 0.5 to 1.25, brightness up to 32 levels away;
@@ -129,6 +140,12 @@ class RandomThumbnail(RandomResizedCrop):
         if smallest >= short_side:
             return short_side
         return round(math.exp(math.log(smallest) + draw * math.log(short_side / smallest)))
+
+
+def _nine(generator: torch.Generator) -> list[float]:
+    """In [0, 1). Always nine, so that switching a flip on leaves the squares as they were."""
+    draws: list[float] = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
+    return draws
 
 
 def centre_crop(pixels: Tensor, side: int) -> Tensor:
