@@ -16,7 +16,7 @@ from lic_train.export import ready_copy
 GAP, GAP_BYTES = 1.25, 128
 """A file may be so many times what the likelihoods promise, and so many bytes."""
 ESCAPES = 0.3
-"""Share of the latents that may lie outside their tables; untrained up to a tenth do, trained a thousandth."""
+"""Share of the latents that may lie outside their tables: untrained a tenth does, trained 0.1 %."""
 SAMPLE = 64
 """Pixels a side of the image that is coded."""
 
