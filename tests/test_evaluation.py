@@ -273,7 +273,7 @@ def test_csv_loses_nothing_and_has_the_columns_in_order(tmp_path: Path) -> None:
     header, first = path.read_text().splitlines()[:2]
     assert header == (
         "dataset,image,codec,rate,lmbda,width,height,bytes,bpp,bpp_estimated,psnr,ms_ssim,"
-        "encode_s,decode_s,device"
+        "encode_s,decode_s,device,lpips,dists"
     )
     assert first.split(",")[8:11] == ["0.3333333333333333", "0.30000000000000004", "inf"]
     back = rd_points.read_csv(path)
