@@ -52,7 +52,7 @@ def main() -> None:
             chain.run(sys.argv[1:])
             return
         if arguments := sweep_arguments():
-            from lic_train.sweep import main as sweep
+            from lic_train.sweep.run import main as sweep
 
             sys.exit(sweep(arguments))
         # Makes Hydra raise instead of printing its own page and exiting.

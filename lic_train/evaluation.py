@@ -21,7 +21,7 @@ from lic_train import accounts, metrics
 from lic_train.bitstream import Bitstream
 from lic_train.codec import Codec
 from lic_train.errors import DataError
-from lic_train.files import file_label, write_png
+from lic_train.files import own_label, write_png
 from lic_train.rate_gap import RateGap, rate_gap
 from lic_train.rd_points import RDPoint
 
@@ -102,26 +102,23 @@ def evaluate(
         One row per signal and rate, in that order.
 
     Raises:
-        DataError: two signals share a name, or there are none.
+        DataError: two signals would share their files, or there are none.
         LicError: what the codec or the decoder raises.
     """
     decoder = decoder or local_decoder(codec, device)
     points: list[RDPoint] = []
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
         streams = (out_dir or Path(scratch)) / "bitstreams"
         streams.mkdir(parents=True, exist_ok=True)
         for signal in signals:
-            label = file_label(signal.name)
-            if label in seen:
-                raise DataError(f"two images of {dataset} are called {signal.name}: rename one")
+            label = own_label(signal.name, seen, dataset)
             x = signal.pixels[None].to(device).float() / 255
-            if not seen:
+            if len(seen) == 1:
                 # The first coding pays for kernels, caches and thread pools: it is not timed.
                 warm_up = Path(scratch) / "warm_up.lic"
                 warm_up.write_bytes(codec.compress(x, codec.num_rates - 1).to_bytes())
                 decoder(warm_up)
-            seen.add(label)
             for rate in range(codec.num_rates):
                 with accounts.kept() as entries:
                     start = clock(device)

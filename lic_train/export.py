@@ -19,7 +19,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from lic_train import __version__
@@ -50,13 +50,19 @@ def save_codec(directory: Path, codec: Codec, model: DictConfig, **about: Any) -
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {name: t.detach().cpu().contiguous() for name, t in codec.state_dict().items()}
     weights, config = directory / WEIGHTS, directory / CONFIG
-    save_file(tensors, f"{weights}.tmp", metadata={"format": "pt", "lic_train": __version__})
     # Resolved where it stands: it may refer to the rest of the run's config.
     plain = OmegaConf.to_container(model, resolve=True)
     text = OmegaConf.to_yaml({"lic_train": __version__, "about": about, "model": plain})
-    Path(f"{config}.tmp").write_text(text)
-    os.replace(f"{weights}.tmp", weights)
-    os.replace(f"{config}.tmp", config)
+    parts = {weights: Path(f"{weights}.tmp"), config: Path(f"{config}.tmp")}
+    try:
+        # Not `save_file`: what it says of a full disk is no OSError.
+        parts[weights].write_bytes(save(tensors, {"format": "pt", "lic_train": __version__}))
+        parts[config].write_text(text)
+        for path, part in parts.items():
+            os.replace(part, path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
     return codec
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from lic_train.errors import LicError
 REFUSALS = ("ValueError", "TypeError", "MisconfigurationException")
 """What constructors raise for arguments they cannot take; by name, as the last is Lightning's and
 importing it takes seconds."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -44,6 +47,9 @@ def describe(error: BaseException) -> str | None:
     while cause is not None:  # Hydra wraps what a constructor raised
         if isinstance(cause, LicError):
             return _own_words(str(cause))
+        if isinstance(cause, OSError) and cause.errno in FULL:  # that of a write names no file
+            where = f"{cause.filename}: " if cause.filename else ""
+            return f"{where}{cause.strerror}: make room and give the same command again"
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, InstantiationException):
         return _constructor_line(error)

@@ -8,10 +8,28 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lic_train.errors import DataError
+
 
 def file_label(name: str) -> str:
     """A name may hold the folder below the dataset's: keep the file in one folder all the same."""
     return name.replace("/", "_").replace(os.sep, "_")
+
+
+def own_label(name: str, taken: dict[str, str], dataset: str) -> str:
+    """``file_label(name)``, added to ``taken``, which says whose each label is.
+
+    Raises:
+        DataError: another image has it.
+    """
+    label = file_label(name)
+    if label in taken:
+        raise DataError(
+            f"two images of {dataset}, {taken[label]} and {name}, would both be {label}_r0.lic: "
+            "rename one"
+        )
+    taken[label] = name
+    return label
 
 
 def write_whole(path: Path, data: bytes) -> None:

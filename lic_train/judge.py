@@ -15,7 +15,7 @@ from lic_train.anchors import JPEG, choose
 from lic_train.decoder_process import DecoderProcess
 from lic_train.evaluation import evaluate
 from lic_train.export import load_codec
-from lic_train.files import file_label, write_png
+from lic_train.files import file_label, own_label, write_png
 from lic_train.ladder import anchor_rows, cache_folder, write_record
 from lic_train.perceptual import distances
 from lic_train.ranks import rank_and_world_size, shared_work
@@ -52,6 +52,9 @@ def judge(
 
     def code(numbers: range) -> list[tuple[RDPoint, RateGap]]:
         gaps: list[RateGap] = []
+        taken: dict[str, str] = {}
+        for image in signals.names():  # also those that other ranks write
+            own_label(image, taken, dataset)
         with DecoderProcess(model_dir, device) as decoder:
             points = evaluate(
                 codec,

@@ -21,13 +21,14 @@ import numpy as np
 from torch import Tensor
 
 from lic_train import metrics
+from lic_train.bd import bd_rate
 from lic_train.bitstream import Bitstream
 from lic_train.codec import Codec
 from lic_train.data.datamodule import Signals
 from lic_train.data.sources import ImageFolder
 from lic_train.errors import LicError
 from lic_train.export import load_codec
-from lic_train.rd import Curve, bd_rate
+from lic_train.rd import Curve
 
 BASE = 0.25
 TABLES = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
 import multiprocessing
 import os
 import signal
 import socket
 import types
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,7 +31,7 @@ from lic_train.callbacks.csv_log import CSVLog
 from lic_train.callbacks.stopping import Stopped
 from lic_train.codec import Codec
 from lic_train.data.datamodule import ImageDataModule, Signals
-from lic_train.data.sources import Samples
+from lic_train.data.sources import ImageSource, Samples
 from lic_train.data.transforms import RandomResizedCrop
 from lic_train.errors import DataError, TrainingError
 from lic_train.evaluation import evaluate
@@ -94,9 +97,19 @@ class Sent(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def fit(codec: Codec, folder: Path, ranks: int, steps: int, *more: Callback, **options: Any) -> Any:
+def fit(
+    codec: Codec,
+    folder: Path,
+    ranks: int,
+    steps: int,
+    *more: Callback,
+    photos: ImageSource = PHOTOS,
+    num_workers: int = 0,
+    **options: Any,
+) -> Any:
     """Weights after training on batches of 4 samples, whoever computes them."""
-    data = ImageDataModule(PHOTOS, PHOTOS, RandomResizedCrop(64), 4 // ranks, eval_crop=64)
+    crop, sizes = RandomResizedCrop(64), {"batch_size": 4 // ranks, "eval_crop": 64}
+    data = ImageDataModule(photos, PHOTOS, crop, num_workers=num_workers, **sizes)
     # Not Adam, which makes as much of gradients that are rounding errors as of any others.
     net, aux = partial(SGD, lr=1e-2, momentum=0.9), partial(Adam, lr=1e-2)
     module = CodecModule(codec, RateDistortionLoss(0.01), net, aux, seed=3)
@@ -175,6 +188,55 @@ def test_one_rank_is_told_and_both_leave_and_come_back(
     errors = capfd.readouterr().err
     assert "1 processes instead of 2, 4 samples a batch instead of 2 from batch 6 on" in errors
     assert torch.load(harried / LAST, weights_only=True)["global_step"] == 8
+
+
+class Noise(ImageSource):
+    """12 images in which no crop is twice."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def name(self, index: int) -> str:
+        return f"{index:02}"
+
+    def pixels(self, index: int) -> Tensor:
+        generator = torch.Generator().manual_seed(index)
+        return torch.randint(256, (3, 90, 80), dtype=torch.uint8, generator=generator)
+
+
+class Seen(Callback):
+    """Notes what is trained on: number of the batch, name of the image, digest of its crop."""
+
+    def __init__(self) -> None:
+        self.crops: Counter[tuple[int, str, str]] = Counter()
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, *_: Any) -> None:
+        for name, x in zip(batch.names, batch.x, strict=True):
+            digest = hashlib.sha256(x.numpy().tobytes()).hexdigest()
+            self.crops[trainer.global_step, name, digest] += 1
+
+
+def test_two_ranks_stopped_amid_a_pass_see_the_crops_of_one_process(
+    zoo: Zoo, tmp_path: Path
+) -> None:
+    def crops(ranks: int, folder: Path, workers: int, *more: Callback) -> Any:
+        seen = Seen()
+        with contextlib.suppress(Stopped, Leaving):
+            fit(
+                *(zoo.build("mean_scale"), folder, ranks, 6, seen, *more),
+                **{"photos": Noise(), "num_workers": workers, "limit_val_batches": 0},
+            )
+        return seen.crops
+
+    one = crops(1, tmp_path / "one", 1)
+    for first in (0, 3):  # each pass of three batches has every image once
+        names = [name for step, name, _ in one if first <= step < first + 3]
+        assert sorted(names) == [f"{i:02}" for i in range(12)]
+    two_ranks = tmp_path / "two"
+    before = two(lambda rank: crops(2, two_ranks, 1, *[Sent(at=1)] * rank))
+    assert {step for step, _, _ in before[0]} == {0, 1}
+    after = two(lambda rank: crops(2, two_ranks, 0))
+    assert sum(before + after, Counter()) == one
 
 
 class Spoilt(Callback):

@@ -110,13 +110,7 @@ ARROWS: dict[str, set[str] | None] = {
         "ranks",
     },
     "chain": {"configs"},
-    "identity": set(),
-    "sweep_state": set(),
-    "sweep_point": {"sweep_state"},
-    "sweep_launchers": {"sweep_point", "sweep_state"},
-    "sweep_plan": {"configs", "identity", "sweep_launchers", "sweep_state"},
-    "sweep_summary": {"evaluation", "rd_points", "report", "sweep_state"},
-    "sweep": {"sweep_launchers", "sweep_plan", "sweep_state", "sweep_summary"},
+    "sweep": {"configs", "rd_points", "report"},
     "judge": ANYTHING,
     "experiment": ANYTHING,
     "doctor": ANYTHING,
@@ -126,8 +120,8 @@ ARROWS: dict[str, set[str] | None] = {
 }
 # Who may know these libraries; to everybody else a codec is a torch module and a config a call.
 FRAMEWORKS = {
-    "hydra": {"__main__", "chain", "experiment", "export", "faults", "sweep_plan"},
-    "omegaconf": {"__main__", "experiment", "export", "faults", "sweep_plan"},
+    "hydra": {"__main__", "chain", "experiment", "export", "faults", "sweep"},
+    "omegaconf": {"__main__", "experiment", "export", "faults", "sweep"},
     "pytorch_lightning": {"codec_module", "data", "callbacks", "experiment"},
     "wandb": {"callbacks", "doctor", "experiment"},
 }

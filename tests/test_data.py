@@ -461,6 +461,7 @@ def test_scale_one_is_a_plain_crop_that_reaches_every_place() -> None:
         x = crop(image, generator(s))
         top, left = int(x[0, 0, 0]), int(x[1, 0, 0])
         assert torch.equal(x, image[:, top : top + 32, left : left + 32])
+        assert crop.window(33, 35, generator(s)) == (top, left, 32)
         corners.add((top, left))
     assert corners == {(top, left) for top in range(2) for left in range(4)}
 
@@ -545,8 +546,9 @@ def module(folder: Path, **options: Any) -> ImageDataModule:
 
 
 def batches(data: ImageDataModule, count: int = 4) -> list[Batch]:
-    """The first batches of the endless stream."""
-    return cast(list[Batch], list(itertools.islice(data.train_dataloader(), count)))
+    """The first batches of the endless stream, as a trainer gets them."""
+    first = itertools.islice(data.train_dataloader(), count)
+    return [data.on_after_batch_transfer(cast(Batch, batch), 0) for batch in first]
 
 
 def same(a: list[Batch], b: list[Batch]) -> bool:
@@ -632,7 +634,7 @@ def test_two_ranks_share_the_batches_of_one(folder: Path, monkeypatch: pytest.Mo
 
 def test_validation_and_signals(folder: Path) -> None:
     data = module(folder, eval_crop=42)
-    out = cast(list[Batch], list(data.val_dataloader()))
+    out = [data.on_after_batch_transfer(cast(Batch, b), 0) for b in data.val_dataloader()]
     assert [batch.names for batch in out] == [["0.png"], ["3.png"], ["6.png"]]
     assert [tuple(batch.x.shape) for batch in out] == [
         (1, 3, 40, 42),
@@ -640,6 +642,7 @@ def test_validation_and_signals(folder: Path) -> None:
         (1, 3, 42, 42),
     ]
     assert torch.equal(out[2].x, torch.full_like(out[2].x, 120 / 255))
+    assert data.on_after_batch_transfer(out[2], 0) is out[2]  # is in [0, 1] already
     signals = list(data.signals())
     assert [signal.name for signal in signals] == ["0.png", "3.png", "6.png"]
     assert signals[1].pixels.shape == (3, 43, 57) and signals[1].pixels.dtype == torch.uint8
@@ -710,7 +713,7 @@ def test_a_trainer_that_goes_on_gets_the_batches_it_has_not_had(
 
 def compose(*overrides: str) -> Any:
     """`data` alone below a root like that of train.yaml."""
-    root = {"defaults": ["_self_", {"data": "samples"}], "seed": 7}
+    root = {"defaults": ["_self_", {"data": "samples"}], "seed": 7, "trainer": {"max_steps": 9}}
     store = ConfigStore.instance()
     store.store(name="data_test_root", node=OmegaConf.create(root))
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
@@ -726,7 +729,7 @@ def build(*overrides: str) -> ImageDataModule:
 def test_samples_yaml() -> None:
     data = build("data=samples", "data.crop_size=64", "data.batch_size=3")
     batch = next(iter(data.train_dataloader()))
-    assert batch.x.shape == (3, 3, 64, 64) and 0 <= batch.x.min() < batch.x.max() <= 1
+    assert batch.x.shape == (3, 3, 64, 64) and batch.x.min() < 64 < 128 < batch.x.max()
     assert set(batch.names) <= set(names(Samples("train")))
     assert data.seed == 7
     assert [signal.name for signal in data.signals()] == names(Samples("eval"))

@@ -178,7 +178,7 @@ def test_a_set_of_the_datasets_library(trees: Path) -> None:
     streamed = HubImages(trees / "hub", "test", limit=9, streamed=True)
     assert sorted(names(streamed)) == ["test/0.png", "test/1.png"]
     refused(lambda: HubImages(trees / "hub", "valid"), "'valid'", "test, train")
-    refused(lambda: HubImages(trees / "hub", "train", "picture"), "['image']")
+    refused(lambda: HubImages(trees / "hub", "train", column="picture"), "['image']")
     refused(lambda: HubImages(trees / "hub", "test", streamed=True), "needs a limit")
     refused(lambda: HubImages(None, "train"), "data.root=NAME")
     refused(lambda: HubImages(trees / "cifar10", "train"), "cannot load it")

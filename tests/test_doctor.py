@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 EXPERIMENTS = sorted(path.stem for path in (Path(config_dir()) / "experiment").glob("*.yaml"))
 SMALL = [
     *("experiment=mean_scale", "model.N=8", "model.M=16", "trainer.accelerator=cpu"),
-    *("data.crop_size=64", "data.batch_size=2"),
+    *("data.crop_size=64", "data.late_scale=4", "data.batch_size=2"),
 ]
 FOLDER = ["data=image_folder", "data.root=photos"]
 
@@ -35,7 +35,7 @@ class Unscaled(ImageDataModule):
     """Forgets to divide by 255."""
 
     def train_dataloader(self) -> Any:
-        return [b._replace(x=255 * b.x) for b, _ in zip(super().train_dataloader(), [0])]  # noqa: B905
+        return [b._replace(x=b.x.float()) for b, _ in zip(super().train_dataloader(), [0])]  # noqa: B905
 
 
 class Forgetful(MeanScale):
@@ -155,6 +155,7 @@ FAULTS: dict[str, tuple[list[str], Callable[[Path, Any], None] | None, str, str]
     "small images": (FOLDER, little, "image sizes", "crop_size"),
     "black images": (FOLDER, black, "input", "look at"),
     "padded crops": (["data.crop_size=100"], None, "crops", "crop_size=128"),
+    "borders": (["data.late_scale=2"], None, "crops", "late_scale=4, or data.crop_size=256"),
     "unscaled": (["data._target_=test_doctor.Unscaled"], None, "input", "scale"),
     "MS-SSIM": (["loss=ms_ssim", "lmbda=8", *FOLDER], little, "evaluation images", "loss=mse"),
     "an unused part": (model("Forgetful"), None, "gradients", "freeze"),
@@ -207,6 +208,8 @@ def test_what_is_shipped_raises_no_alarm(
     def shrunk(overrides: Any) -> tuple[DictConfig, DictConfig]:
         cfg, hydra = compose(overrides)
         shrink(cfg.model)
+        if "late_scale" in cfg.data:
+            cfg.data.late_scale *= cfg.data.crop_size // 64  # as far from the borders as it is
         cfg.data.crop_size, cfg.data.batch_size, cfg.data.num_workers = 64, 2, 0
         cfg.trainer.accelerator = "cpu"
         if cfg.data.get("root", "") is None and "frames" not in cfg.data:

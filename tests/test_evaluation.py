@@ -204,6 +204,8 @@ def test_names_in_folders_and_names_that_clash(signals: list[Signal], tmp_path: 
     assert (tmp_path / "bitstreams" / "sub_a_r0.lic").exists()
     with pytest.raises(DataError, match="two images"):
         run(Pool(), [signals[0], signals[0]])
+    with pytest.raises(DataError, match="sub/a and sub_a, would both be sub_a_r0"):
+        run(Pool(), [signals[0]._replace(name=name) for name in ("sub/a", "sub_a")])
     with pytest.raises(DataError, match="no images"):
         run(Pool(), [])
 
@@ -271,7 +273,7 @@ def test_csv_loses_nothing_and_has_the_columns_in_order(tmp_path: Path) -> None:
     header, first = path.read_text().splitlines()[:2]
     assert header == (
         "dataset,image,codec,rate,lmbda,width,height,bytes,bpp,bpp_estimated,psnr,ms_ssim,"
-        "encode_s,decode_s,device"
+        "encode_s,decode_s,device,lpips,dists"
     )
     assert first.split(",")[8:11] == ["0.3333333333333333", "0.30000000000000004", "inf"]
     back = rd_points.read_csv(path)

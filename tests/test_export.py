@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lic_train import __version__, export
+from lic_train import __version__
 from lic_train.errors import ModelError
 from lic_train.export import CONFIG, WEIGHTS, load_codec, read_about, ready_copy, save_codec
 
@@ -252,15 +252,16 @@ def test_an_export_that_fails_leaves_the_old_one(
     before = state(exported)
     codec, config = ready_copy(zoo.build(STEM, seed=1)), zoo.config(STEM)
 
-    def half(tensors: dict[str, torch.Tensor], path: str, **_: Any) -> None:
-        Path(path).write_bytes(b"half")
+    def half(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
     def refuse(*_: Any) -> None:
         raise OSError(13, "Permission denied")
 
     for where, name, broken in (
-        (export, "save_file", half),
+        (Path, "write_bytes", half),
         (Path, "write_text", refuse),
         (os, "replace", refuse),
     ):

@@ -164,6 +164,9 @@ def instantiation(cause: Exception) -> Callable[[], None]:
     return failing(InstantiationException(text), cause)
 
 
+ROOM = "make room and give the same command again"
+
+
 def test_faults_of_the_input_are_told() -> None:
     for fail, line in (
         (failing(DataError("no\nsuch   image")), "no such image"),
@@ -173,6 +176,7 @@ def test_faults_of_the_input_are_told() -> None:
         (instantiation(TypeError("no N")), "model.base: no N"),
         (failing(HydraException("two\nlines")), "two lines"),
         (failing(PermissionError(13, "Permission denied", "x.png")), "x.png: Permission denied"),
+        (failing(RuntimeError("x"), OSError(28, "disk full")), f"disk full: {ROOM}"),
     ):
         with pytest.raises(Exception) as caught:
             fail()

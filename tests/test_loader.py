@@ -104,6 +104,40 @@ def test_a_pass_has_the_same_crops_for_any_workers_ranks_and_after_a_resume(
     assert crops(of_ranks) == first
 
 
+def test_crops_grow_late_in_a_training_whoever_loads_them_and_after_a_resume(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last 40 % of 5 batches have crops of twice the side, a quarter as many."""
+    grows: dict[str, Any] = {"size": 8, "late_scale": 2, "late_share": 0.4, "steps": 5}
+    whole = load(module(ImageFolder(photos), **grows), 5)
+    shapes = [tuple(batch.x.shape) for batch in whole]
+    assert shapes == [(4, 3, 8, 8)] * 3 + [(1, 3, 16, 16)] * 2
+    every = crops(whole)
+    first_pass = [name for batch in whole for name in batch.names][:IMAGES]
+    assert len(every) == 14 and sorted(first_pass) == [f"{i:02}.png" for i in range(IMAGES)]
+    for workers in (0, 2):
+        for step in (1, 3, 4):  # before, at and after the change
+            data = module(ImageFolder(photos), num_workers=workers, **grows)
+            assert crops(whole[:step] + load(data, 5 - step, step=step)) == every
+    of_ranks: list[Batch] = []
+    for rank in (0, 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.distributed, "is_initialized", lambda: True)
+            patch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+            patch.setattr(torch.distributed, "get_world_size", lambda: 2)
+            of_ranks += load(module(ImageFolder(photos), batch_size=2, **grows), 3)
+    assert crops(of_ranks) == crops(whole[:3])
+
+
+@pytest.mark.parametrize("options", [{"late_scale": 0}, {"late_scale": 2, "late_share": 1.5}])
+def test_growing_that_cannot_be_is_refused(photos: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="late_scale"):
+        module(ImageFolder(photos), steps=5, **options)
+    for source, steps in ((Folder(photos), 5), (ImageFolder(photos), None)):
+        with pytest.raises(DataError, match="of known length, and not of streams"):
+            module(source, late_scale=2, steps=steps)
+
+
 def broken(photos: Path, *numbers: int) -> Path:
     for i in numbers:
         path = photos / f"{i:02}.png"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+SCRIPTS = sorted((REPOSITORY / "scripts").glob("*.py"))
 
 
 def python(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -32,6 +34,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), cwd=REPOSITORY)
     (file,) = folder.glob("*.whl")
     return file
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
+def test_every_script_finds_what_it_imports(script: Path) -> None:
+    assert "main" in runpy.run_path(str(script), run_name="imported")
 
 
 def test_the_libraries_we_train_with_import_together() -> None:

@@ -78,6 +78,7 @@ def test_what_is_kept_and_what_is_dropped(source: Path, tmp_path: Path) -> None:
         pixels = read_image(source / f"{i}.png").pixels
         assert torch.equal(images.pixels(i), pixels)
         assert images.fingerprint(i) == perceptual_hash(pixels)
+        images.expect(i, 0, pixels.shape[1])
     shards = sorted(path.name for path in (tmp_path / "set").iterdir())
     assert shards == [MANIFEST, *(f"shard-{i:05}.bin" for i in range(3))]
     assert prepare(source, tmp_path / "set", SMALL) == manifest  # nothing is left to be done

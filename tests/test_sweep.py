@@ -16,15 +16,17 @@ from conftest import SHRUNK_EDIC
 from PIL import Image
 from test_resume import outcome, wait_for
 
-from lic_train import cli, identity
+from lic_train import cli
 from lic_train.data.sources import ImageFolder, Samples
 from lic_train.errors import LicError
 from lic_train.rd_points import RDPoint, read_csv, write_csv
-from lic_train.sweep import run
-from lic_train.sweep_launchers import Local
-from lic_train.sweep_plan import Plan, Point, enter, plan
-from lic_train.sweep_state import LOCK, POINT, STATE, hold, points_of, read, status, write
-from lic_train.sweep_summary import gather
+from lic_train.report.runs import find_runs
+from lic_train.sweep import identity
+from lic_train.sweep.launchers import Local
+from lic_train.sweep.plan import Plan, Point, enter, plan
+from lic_train.sweep.run import conclude, run
+from lic_train.sweep.state import LOCK, POINT, STATE, hold, points_of, read, status, write
+from lic_train.sweep.summary import gather
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 REPOSITORY = Path(__file__).parents[1]
@@ -128,7 +130,7 @@ def test_other_settings_are_named_and_want_another_directory(tmp_path: Path) -> 
 
 def test_two_sweeps_in_one_directory_and_a_lock_that_dies(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from lic_train.sweep_state import hold\n"
+        "import sys, time; from pathlib import Path; from lic_train.sweep.state import hold\n"
         f"with hold(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE)
@@ -155,7 +157,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 
 WRITES = (
-    "import sys; from pathlib import Path; from lic_train.sweep_state import write; "
+    "import sys; from pathlib import Path; from lic_train.sweep.state import write; "
     "write(Path(sys.argv[1]), {})"
 )
 
@@ -217,7 +219,8 @@ def test_states_come_from_what_is_on_disk(
     assert found["killed"].why == "ended by SIGKILL" and found["stopped"].why == "ended by SIGTERM"
     shown = capsys.readouterr().out
     assert "no data" in shown and "node7" in shown and "1 running" in shown
-    assert status(tmp_path / "running").state == "waiting"
+    vanished = status(tmp_path / "running")  # before it could say anything
+    assert vanished.state == "broken" and "left no word" in vanished.why
 
 
 HOLDS = (
@@ -247,6 +250,21 @@ def test_a_failed_point_stops_those_that_start_from_it_and_no_other(
     assert status(tmp_path / "after").state == "waiting"
     assert read(tmp_path / "other" / STATE)["code"] == 0
     assert "lmbda:" in (tmp_path / "other" / "stdout.log").read_text()
+
+
+def test_a_report_that_fails_is_told_in_the_last_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = point(tmp_path, "one")
+    write(tmp_path / "sweep.json", {"points": ["one"]})
+    (one.directory / "model.yaml").write_text("about: {name: edic, steps: 2}")
+    (one.directory / "rd_points.csv").write_text("no table")
+    write(one.directory / "rd_summary.json", {})
+    write(one.directory / STATE, {"code": 0})
+    assert conclude(Plan(tmp_path, [one], [], {}, (), Local())) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("sweep  1 of 1 points finished, no report (") and "no table" not in last
+    assert "is not a table of RD points" in last
 
 
 def test_the_summary_tells_apart_what_was_swept(tmp_path: Path) -> None:
@@ -306,6 +324,7 @@ def test_a_sweep_whose_launcher_and_then_a_point_are_killed(tmp_path: Path) -> N
     last = errors.strip().splitlines()[-1]
     assert "2 of 3 points finished" in last and "lmbda=0.02 broken (ended by SIGKILL)" in last
     assert "lmbda=0.01  begins" not in said and "lmbda=0.03  begins" in said
+    assert "lmbda=0.02 broken (ended by SIGKILL)" in (sweep / "report.html").read_text()
 
     third = start(sweep)
     said, errors = third.communicate(timeout=300)
@@ -333,6 +352,9 @@ def test_a_sweep_whose_launcher_and_then_a_point_are_killed(tmp_path: Path) -> N
         r for r in rows if r.lmbda
     ]
     assert (sweep / "figures" / "rd_curve.png").is_file()
+    assert "broken" not in (sweep / "report.html").read_text()
+    assert (sweep / "report_files" / "bd_rate.csv").is_file()
+    assert {run.path for run in find_runs([sweep])} == {one, two, three}  # not those of the report
 
 
 @pytest.mark.slow

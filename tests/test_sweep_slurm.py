@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from test_sweep import LONGER, REPOSITORY
 
-from lic_train.sweep_state import JOB, STATE, points_of, read, status
+from lic_train.sweep.state import JOB, STATE, points_of, read, status
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 pytestmark = pytest.mark.slow

@@ -10,6 +10,8 @@ from typing import Any
 
 from lic_train.errors import DataError
 
+NAMED = 5  # of the images that are dropped, on the screen
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What the two take."""
@@ -53,6 +55,7 @@ def run_prepare(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from lic_train.data.prepare import REASONS, Settings, prepare
+    from lic_train.data.prepared import MANIFEST
 
     settings = Settings(
         min_side=options.min_side,
@@ -69,10 +72,15 @@ def run_prepare(options: argparse.Namespace) -> None:
             bar.refresh()
 
         manifest = prepare(options.source, options.dest, settings, options.workers, progress)
-    counts = manifest["counts"]
+    counts, dropped = manifest["counts"], manifest["dropped"]
     size = sum(shard["bytes"] for shard in manifest["shards"]) / 1e9
-    dropped = ", ".join(f"{counts[reason]} {reason}" for reason in REASONS)
-    print(f"{counts['kept']} of {counts['seen']} images kept, {size:.2f} GB; dropped: {dropped}")
+    why = ", ".join(f"{counts[reason]} {reason}" for reason in REASONS if counts[reason])
+    said = f"{counts['kept']} of {counts['seen']} images kept, {size:.2f} GB"
+    print(f"{said}; dropped: {why or 'none'}")
+    for drop in dropped[:NAMED]:
+        print(f"  {drop['reason']}: {drop['name']} ({drop['detail']})")
+    if len(dropped) > NAMED:
+        print(f"  ... all {len(dropped)} are in {options.dest / MANIFEST}")
     print(f"train on it: data=prepared data.root={options.dest}")
 
 
@@ -104,8 +112,9 @@ def run_check(options: argparse.Namespace) -> None:
         print(f"leak: evaluation image {leak.held_out} is training image {leak.train}, {likeness}")
     if not found:
         print(f"leakage: none of {len(held_out)} evaluation images found among {len(train)}")
-    if faults + len(found):
-        raise DataError(f"{faults} unreadable images, {len(found)} evaluation images leaked")
+    leaked = len({leak.held_out for leak in found})
+    if faults + leaked:
+        raise DataError(f"{faults} unreadable images, {leaked} evaluation images leaked")
 
 
 def _hashes(source: Any, what: str) -> tuple[list[int], list[str]]:

@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> None:
     from rich.table import Table
 
     from lic_train.report.table import print_table
-    from lic_train.sweep_state import BROKEN, FAILED, points_of, status
+    from lic_train.sweep.state import BROKEN, FAILED, points_of, status
 
     states = [status(point) for point in points_of(options.sweep)]
     table = Table(box=box.SIMPLE_HEAD)

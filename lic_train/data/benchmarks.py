@@ -7,8 +7,8 @@ from typing import Literal
 
 from PIL import Image
 
-from lic_train.data.images import list_images
-from lic_train.data.sources import ImageFiles, first_of, named
+from lic_train.data.images import list_images, listing
+from lic_train.data.sources import ImageFiles, first_of, given_folder, named
 from lic_train.errors import DataError
 
 Kind = Literal["professional", "mobile"]
@@ -40,13 +40,13 @@ class Kodak(ImageFiles):
         key: str = "data.root",
     ) -> None:
         advice = "expected kodim01.png to kodim24.png, from https://r0k.us/graphics/kodak"
-        folder = _folder(root, key, "the Kodak images", advice)
+        folder = given_folder(root, key, "the Kodak images", advice)
         if (folder / "kodak").is_dir():
             folder = folder / "kodak"
         paths = [folder / f"kodim{number:02}.png" for number in range(1, 25)]
         if missing := [path.name for path in paths if not path.is_file()]:
             found = f"{24 - len(missing)} of 24 (no {missing[0]})" if len(missing) < 24 else ""
-            raise DataError(f"{folder}: {advice}; found {found or _listing(folder)}")
+            raise DataError(f"{folder}: {advice}; found {found or listing(folder)}")
         for path in paths:
             with Image.open(path) as image:
                 if set(image.size) != {512, 768}:
@@ -84,14 +84,14 @@ class Clic(ImageFiles):
             raise DataError(f"kind is {kind!r}; give professional, mobile or null")
         which = f"{kind}_{split}_2020" if kind else split
         advice = f"expected images in a folder {which}, as unpacked from https://compression.cc"
-        folder = _folder(root, key, "CLIC 2020", advice)
+        folder = given_folder(root, key, "CLIC 2020", advice)
         paths = [
             path
             for path in list_images(folder)
             if _says(path.relative_to(folder), split) and _says(path.relative_to(folder), kind)
         ]
         if not paths:
-            raise DataError(f"{folder}: {advice}; found {_listing(folder)}")
+            raise DataError(f"{folder}: {advice}; found {listing(folder)}")
         published = CLIC_COUNTS[split]
         self._expected = published[kind] if kind else sum(published.values())
         self._split, self._complete = split, len(paths) == self._expected
@@ -107,17 +107,3 @@ class Clic(ImageFiles):
 def _says(path: Path, word: str | None) -> bool:
     """Whether a folder of the path has the word in its name."""
     return word is None or any(word in part.lower() for part in path.parts[:-1])
-
-
-def _folder(root: str | Path | None, key: str, what: str, advice: str) -> Path:
-    if root is None:
-        raise DataError(f"no folder of {what} is given; add {key}=FOLDER: {advice}")
-    folder = Path(root).expanduser()
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; {advice}")
-    return folder
-
-
-def _listing(folder: Path) -> str:
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    return ", ".join(names[:8]) + ", ..." * (len(names) > 8) or "nothing"

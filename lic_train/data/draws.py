@@ -30,6 +30,9 @@ class Note(NamedTuple):
     name: str
     reason: str
 
+    def __str__(self) -> str:
+        return self.reason if self.name in self.reason else f"{self.name}: {self.reason}"
+
 
 class Draw(NamedTuple):
     """One training sample: pixels uint8 (3, s, s), of a clip (T, 3, s, s), and its image's name."""
@@ -70,12 +73,31 @@ def cut(
     return Draw(crop(pixels, seeded_generator(seed, CROP, k)), name), note
 
 
+class Late(NamedTuple):
+    """Larger and fewer crops in the last batches of a training; see `ImageDataModule`.
+
+    crop: of draws from there on. batch_size: of the batches, per rank. first: how many batches of
+    the others, of `early_size` per rank, come before. ranks: how many there are.
+    """
+
+    crop: Crop
+    batch_size: int
+    first: int
+    early_size: int
+    ranks: int
+
+    def draws_before(self, batch: int) -> int:
+        """How many draws all ranks together make before that batch."""
+        early, late = min(batch, self.first), max(0, batch - self.first)
+        return (early * self.early_size + late * self.batch_size) * self.ranks
+
+
 class Draws(Dataset[Draw]):
     """The stream of training samples; item k >= 0 is draw k.
 
     Pass p = k // len(source) visits every image once, in an order that is seeded by (seed, p); the
     crop's generator is seeded by (seed, k). For an image that is skipped another one stands in, of
-    a choice that is seeded by (seed, k).
+    a choice that is seeded by (seed, k). `late` is of the crops from some draw on.
 
     Raises DataError, naming the last of them, if no image can be used.
     """
@@ -87,6 +109,7 @@ class Draws(Dataset[Draw]):
         self.crop = crop
         self.seed = seed
         self.choices = choices or Choices()
+        self.late: Late | None = None
         self._pass = -1  # the pass whose order is at hand
         self._order: list[int] = []
         self._unusable: dict[int, Note] = {}
@@ -98,11 +121,14 @@ class Draws(Dataset[Draw]):
             notes += [note] if note else []
             if draw is not None:
                 return draw._replace(notes=tuple(notes))
-        raise DataError(f"{notes[-1].reason} (nor can the other images be used that were tried)")
+        raise _none_usable(notes)
 
-    def loading(self, first: int, batch_size: int) -> dict[str, Any]:
-        """What a DataLoader is told so that it begins with draw `first`."""
-        return {"dataset": self, "sampler": DrawSampler(first)}
+    def loading(self, batch: int, batch_size: int) -> dict[str, Any]:
+        """What a DataLoader is told so that it begins with that batch."""
+        if self.late is not None:
+            return {"dataset": self, "batch_sampler": GrowingBatches(self.late, batch)}
+        first = batch * batch_size * rank_and_world_size()[1]
+        return {"dataset": self, "sampler": DrawSampler(first), "batch_size": batch_size}
 
     def image_index(self, k: int) -> int:
         """Which image draw k shows."""
@@ -113,6 +139,10 @@ class Draws(Dataset[Draw]):
             self._pass = number
         return self._order[position]
 
+    def _crop(self, k: int) -> Crop:
+        late = self.late
+        return late.crop if late and k >= late.draws_before(late.first) else self.crop
+
     def _stand_ins(self, k: int) -> Iterator[int]:
         generator = seeded_generator(self.seed, STAND_IN, k)
         yield from torch.randint(len(self.source), (MAX_STAND_INS,), generator=generator).tolist()
@@ -122,7 +152,11 @@ class Draws(Dataset[Draw]):
             return None, self._unusable[index]
         try:
             pixels, name = self.source.pixels(index), self.source.name(index)
-            draw, note = cut(pixels, name, self.crop, self.seed, k, self.choices)
+            crop = self._crop(k)
+            height, width = pixels.shape[-2:]
+            top, _, side = crop.window(height, width, seeded_generator(self.seed, CROP, k))
+            self.source.expect(index, top, top + side)
+            draw, note = cut(pixels, name, crop, self.seed, k, self.choices)
         except DataError as error:
             if self.choices.corrupt == "fail":
                 raise
@@ -152,10 +186,10 @@ class StreamedDraws(IterableDataset[Draw]):
         self.choices = choices or Choices()
         self.first, self.batch_size = 0, 1
 
-    def loading(self, first: int, batch_size: int) -> dict[str, Any]:
-        """What a DataLoader is told so that it begins with draw `first`."""
-        self.first, self.batch_size = first, batch_size
-        return {"dataset": self}
+    def loading(self, batch: int, batch_size: int) -> dict[str, Any]:
+        """What a DataLoader is told so that it begins with that batch."""
+        self.first, self.batch_size = batch * batch_size * rank_and_world_size()[1], batch_size
+        return {"dataset": self, "batch_size": batch_size}
 
     def __iter__(self) -> Iterator[Draw]:
         rank, world = rank_and_world_size()
@@ -177,7 +211,7 @@ class StreamedDraws(IterableDataset[Draw]):
                 yield from draws[1:]
                 waiting, notes = [], []
             elif len(notes) > MAX_STAND_INS:
-                raise DataError(f"{notes[-1].reason} (nor can the images before it be used)")
+                raise _none_usable(notes)
 
     def _images(self) -> Iterator[EncodedImage]:
         """All passes, one after another."""
@@ -205,6 +239,11 @@ class StreamedDraws(IterableDataset[Draw]):
         return draws, note
 
 
+def _none_usable(notes: list[Note]) -> DataError:
+    tried = len({note.name for note in notes})
+    return DataError(f"none of {tried} images that were tried can be used; the last: {notes[-1]}")
+
+
 class DrawSampler(Sampler[int]):
     """The draw numbers from ``first`` on, without end: there are no epochs of random crops.
 
@@ -218,3 +257,19 @@ class DrawSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         rank, world_size = rank_and_world_size()
         return itertools.count(self.first + rank, world_size)
+
+
+class GrowingBatches(Sampler[list[int]]):
+    """The draw numbers of every batch of this rank from batch number ``batch`` on, without end.
+
+    Ranks share the draws out as :class:`DrawSampler` has it.
+    """
+
+    def __init__(self, late: Late, batch: int) -> None:
+        self.late, self.batch = late, batch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rank, _ = rank_and_world_size()
+        for batch in itertools.count(self.batch):
+            first, end = self.late.draws_before(batch), self.late.draws_before(batch + 1)
+            yield list(range(first + rank, end, self.late.ranks))

@@ -19,32 +19,28 @@ READ_AT_ONCE = 16  # images a stream hands over in one go
 class HubImages(DecodedSource):
     """The images of one split, in its order, decoded when asked for.
 
-    root: name on the hub, or a folder that `datasets.load_dataset` takes (Parquet, image folder).
-    split: as the set calls it. column: of the images; null: the only one there is.
-    data_dir: folder of the set to take, where it holds several.
+    root, split, and column, data_dir, key in `more`: which set, see `load`.
     limit: keep only the first `limit` images.
     streamed: do not download the set, but keep the first `limit` image files in memory.
-    longest_side, cache_mb: see `DecodedSource`. key: the setting that a message tells to give.
+    longest_side, cache_mb: see `DecodedSource`.
     Names are those of the files, or else numbers.
 
-    Raises DataError if the set cannot be had or has no such split or column, naming what it has.
+    Raises DataError as `load` does, and for an empty split.
     """
 
     def __init__(
         self,
         root: str | Path | None,
         split: str,
-        column: str | None = None,
-        data_dir: str | None = None,
         limit: int | None = None,
         streamed: bool = False,
         longest_side: int | None = None,
         cache_mb: float = 1024,
-        key: str = "data.root",
+        **more: Any,
     ) -> None:
         super().__init__(longest_side, cache_mb)
         self._place = str(root)
-        rows, self._column = load(root, split, column, data_dir, streamed, key)
+        rows, self._column = load(root, split, streamed, **more)
         if streamed:
             if limit is None:
                 raise DataError(f"{root}: a streamed set to evaluate on needs a limit")
@@ -79,14 +75,12 @@ class HubStream(ImageStream):
         self,
         root: str | Path | None,
         split: str,
-        column: str | None = None,
-        data_dir: str | None = None,
         limit: int | None = None,
         buffer: int = 1000,
-        key: str = "data.root",
+        **more: Any,
     ) -> None:
         self._place = str(root)
-        rows, self._column = load(root, split, column, data_dir, True, key)
+        rows, self._column = load(root, split, streamed=True, **more)
         if limit is not None:
             rows = rows.take(checked_limit(limit))
         self._rows = rows
@@ -113,12 +107,20 @@ def hub_images(
 def load(
     root: str | Path | None,
     split: str,
-    column: str | None,
-    data_dir: str | None,
     streamed: bool,
-    key: str,
+    column: str | None = None,
+    data_dir: str | None = None,
+    key: str = "data.root",
 ) -> tuple[Any, str]:
-    """A split with its images left encoded, and the name of their column."""
+    """A split with its images left encoded, and the name of their column.
+
+    root: name on the hub, or a folder that `datasets.load_dataset` takes (Parquet, image folder).
+    split: as the set calls it. column: of the images; null: the only one there is.
+    data_dir: folder of the set to take, where it holds several.
+    key: the setting that a message tells to give.
+
+    Raises DataError if the set cannot be had or has no such split or column, naming what it has.
+    """
     if root is None:
         raise DataError(f"no set is given; add {key}=NAME of the hub, or a folder")
     import datasets

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lic_train.data.images import listing
 from lic_train.data.sources import (
     ImageFolder,
     ImageSource,
@@ -57,7 +58,7 @@ class PixelBatches(ImageSource):
         folder = Path(root).expanduser()
         files = batch_files(folder, checked(split))
         if not files:
-            raise DataError(f"{folder}: {_layouts(split)}; found {_listing(folder)}")
+            raise DataError(f"{folder}: {_layouts(split)}; found {listing(folder)}")
         if missing := [file.name for file in files if not file.is_file()]:
             have = len(files) - len(missing)
             raise DataError(f"{folder}: found {have} of {len(files)} batch files; no {missing[0]}")
@@ -95,17 +96,13 @@ def thumbnail_images(
     cache_mb: float = 1024,
 ) -> ImageSource:
     """`PixelBatches` where the split's folder holds such files, else `photographs`."""
-    if split == "eval" and eval_root is not None:
-        if batch_files(Path(eval_root).expanduser(), split):
-            return PixelBatches(eval_root, split, limit)
-        if root is not None:
-            return ImageFolder(eval_root, None, None, 2, limit, longest_side, cache_mb)
-    elif root is not None:
-        if batch_files(Path(root).expanduser(), split):
-            return PixelBatches(root, split, limit)
-        if eval_root is not None and batch_files(Path(eval_root).expanduser(), "eval"):
-            return ImageFolder(root, None, None, 2, limit, longest_side, cache_mb)
-    return photographs(root, split, eval_root, eval_every, limit, longest_side, cache_mb)
+    place = eval_root if split == "eval" and eval_root is not None else root
+    if place is not None and batch_files(Path(place).expanduser(), split):
+        return PixelBatches(place, split, limit)
+    options: dict[str, Any] = {"limit": limit, "longest_side": longest_side, "cache_mb": cache_mb}
+    if root is not None and eval_root is not None and batch_files(Path(eval_root), "eval"):
+        return ImageFolder(root, **options)  # beside a file of evaluation images: all of it
+    return photographs(root, split, eval_root, eval_every, **options)
 
 
 def batch_files(folder: Path, split: Split) -> list[Path]:
@@ -151,8 +148,3 @@ class _Arrays(pickle.Unpickler):
 def _layouts(split: Split) -> str:
     wanted = [f"{files[split][0]} ({layout})" for layout, files in LAYOUTS.items()]
     return f"expected {', '.join(wanted)}"
-
-
-def _listing(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    return ", ".join(names[:8]) or "nothing"

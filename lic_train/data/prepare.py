@@ -215,8 +215,9 @@ def _acceptable(path: Path, settings: Settings) -> tuple[Tensor, str]:
         pixels, note = read_image(path)
     except DataError as error:
         raise _Dropped("corrupt", str(error)) from None
-    # max - min never wraps: both are of the same pixel.
-    spread = int((pixels.amax(0) - pixels.amin(0)).max())
+    red, green, blue = pixels.contiguous()
+    highest, lowest = red.maximum(green).maximum(blue), red.minimum(green).minimum(blue)
+    spread = int((highest - lowest).max())
     if spread <= settings.grey_spread and not settings.keep_grey:
         raise _Dropped("grey", f"channels differ by {spread} of 255 at most")
     height, width = (max(1, round(side / settings.downsample)) for side in pixels.shape[-2:])

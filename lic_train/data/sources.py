@@ -50,6 +50,9 @@ class ImageSource(ABC):
     def pixels(self, index: int) -> Tensor:
         """Image `index` as uint8 (3, H, W), to be read only. Raises DataError if unreadable."""
 
+    def expect(self, index: int, top: int, bottom: int) -> None:  # noqa: B027
+        """Rows `top` ... `bottom - 1` of `pixels(index)` are what will be read next."""
+
     def remarks(self) -> list[str]:
         """What somebody who publishes figures on this set should know, one line each."""
         return []
@@ -103,6 +106,7 @@ class DecodedSource(ImageSource):
         # the oldest would hit no more often and decode no less.
         if pixels.numel() <= self._room:
             self._room -= pixels.numel()
+            pixels = pixels.movedim(-3, -1).contiguous().movedim(-1, -3)  # three bytes a pixel
             self._cache[index] = pixels
         return pixels
 
@@ -149,6 +153,16 @@ def checked(split: Split) -> Split:
     if split not in ("train", "eval"):
         raise DataError(f"split is {split!r}; give train or eval")
     return split
+
+
+def given_folder(root: str | Path | None, key: str, what: str, advice: str) -> Path:
+    """The folder; raises DataError with the advice where it is not given or not there."""
+    if root is None:
+        raise DataError(f"no folder of {what} is given; add {key}=FOLDER: {advice}")
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; {advice}")
+    return folder
 
 
 def named(paths: list[Path], folder: Path) -> list[tuple[str, Path]]:

@@ -17,11 +17,17 @@ class Crop(Protocol):
     """What the data module calls: uint8 (..., H, W) and a generator to uint8 (..., s, s).
 
     size: the side s in pixels; an image whose short side is below it is upscaled.
+    window: top, left and side, in pixels, of the square that the call takes out of an image of this
+        height and width, given a generator in the same state.
     """
 
     size: int
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor: ...
+
+    def window(
+        self, height: int, width: int, generator: torch.Generator
+    ) -> tuple[int, int, int]: ...
 
 
 class RandomResizedCrop:
@@ -71,22 +77,13 @@ class RandomResizedCrop:
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 (..., 3, H, W) to uint8 (..., 3, size, size); draws nine numbers, or eleven."""
-        # Always nine, so that switching a flip on leaves the squares as they were.
-        draws = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
         height, width = pixels.shape[-2:]
-        side = self._side(min(height, width), draws[0])
-        frames = pixels.shape[-4] if self.pan and pixels.ndim > 3 else 1
-        speeds = [0.0, 0.0]  # pixels of the image a frame
-        if frames > 1:
-            shares = 2 * torch.rand(2, generator=generator, dtype=torch.float64) - 1
-            speeds = (shares**3 * self.pan * side / self.size).tolist()
-        tops = _path(draws[1], height - side, speeds[0], frames)
-        lefts = _path(draws[2], width - side, speeds[1], frames)
-        square = pixels[..., tops[0] : tops[0] + side, lefts[0] : lefts[0] + side]
-        if frames > 1:
-            starts = enumerate(zip(tops, lefts, strict=True))
-            own = [pixels[..., t, :, y : y + side, x : x + side] for t, (y, x) in starts]
-            square = torch.stack(own, dim=-4)
+        draws = _nine(generator)
+        top, left, side = self._window(height, width, draws)
+        if self.pan and pixels.ndim > 3:
+            square = self._panned(pixels, side, draws, generator)
+        else:
+            square = pixels[..., top : top + side, left : left + side]
         if side != self.size:
             images = square.flatten(0, -4) if square.ndim > 3 else square[None]
             images = interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
@@ -99,15 +96,37 @@ class RandomResizedCrop:
             square = square.transpose(-2, -1)
         return self._recolour(square, draws[6:]) if self.colours else square
 
+    def window(self, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int]:
+        """Top, left and side of the square that is taken: see `Crop`."""
+        return self._window(height, width, _nine(generator))
+
+    def _window(self, height: int, width: int, draws: list[float]) -> tuple[int, int, int]:
+        side = self._side(min(height, width), draws[0])
+        return int(draws[1] * (height - side + 1)), int(draws[2] * (width - side + 1)), side
+
+    def _panned(
+        self, pixels: Tensor, side: int, draws: list[float], generator: torch.Generator
+    ) -> Tensor:
+        """Squares of the frames of a clip, each on from the one before; two more draws."""
+        height, width = pixels.shape[-2:]
+        shares = 2 * torch.rand(2, generator=generator, dtype=torch.float64) - 1
+        down, right = (shares**3 * self.pan * side / self.size).tolist()  # pixels of the image
+        frames = pixels.shape[-4]
+        tops = _path(draws[1], height - side, down, frames)
+        lefts = _path(draws[2], width - side, right, frames)
+        starts = enumerate(zip(tops, lefts, strict=True))
+        own = [pixels[..., t, :, y : y + side, x : x + side] for t, (y, x) in starts]
+        return torch.stack(own, dim=-4)
+
     def _recolour(self, square: Tensor, draws: list[float]) -> Tensor:
         """Channels in another order, contrast times 0.5 to 1.25, brightness up to 32 levels away;
         three draws in [0, 1)."""
         order = list(itertools.permutations(range(3)))[int(draws[0] * 6)]
         contrast, shift = 0.5 * 2.5 ** draws[1], 64 * (draws[2] - 0.5)
         mean = square.float().mean()
-        reordered = square[..., list(order), :, :].float()
-        recoloured = (reordered - mean) * contrast + (mean + shift)
-        return recoloured.round_().clamp_(0, 255).to(torch.uint8)
+        levels = (torch.arange(256.0) - mean) * contrast + (mean + shift)
+        table = levels.round_().clamp_(0, 255).to(torch.uint8).numpy()
+        return torch.from_numpy(table[square[..., list(order), :, :].numpy()])
 
     def _side(self, short_side: int, draw: float) -> int:
         """Side of the source square in pixels, for a draw in [0, 1)."""
@@ -158,6 +177,12 @@ def _path(draw: float, room: int, speed: float, frames: int) -> list[int]:
     way = [round(speed * t) for t in range(frames)]
     start = int(draw * (room - abs(way[-1]) + 1)) - min(way)
     return [start + step for step in way]
+
+
+def _nine(generator: torch.Generator) -> list[float]:
+    """In [0, 1). Always nine, so that switching a flip on leaves the squares as they were."""
+    draws: list[float] = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
+    return draws
 
 
 def centre_crop(pixels: Tensor, side: int) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lic_train.data.sources import ImageFiles, Split, checked, first_of
+from lic_train.data.images import listing
+from lic_train.data.sources import ImageFiles, Split, checked, first_of, given_folder
 from lic_train.errors import DataError
 
 # Kind of sequence -> prefix of its lists, frames.
@@ -54,11 +55,7 @@ def sequence_folders(
     """
     layout = " or ".join(f"{KINDS[kind][0]}_trainlist.txt" for kind in kinds)
     advice = f"expected sequences/00001/0001/im1.png and {layout}, as unpacked from {WHERE}"
-    if root is None:
-        raise DataError(f"no folder of Vimeo-90k is given; add data.root=FOLDER: {advice}")
-    folder = Path(root).expanduser()
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; {advice}")
+    folder = given_folder(root, "data.root", "Vimeo-90k", advice)
     for kind in kinds:
         prefix, count = KINDS[kind]
         where = folder / f"vimeo_{kind}" if (folder / f"vimeo_{kind}").is_dir() else folder
@@ -70,11 +67,10 @@ def sequence_folders(
                 raise DataError(f"{listed}: lists no sequence")
             first = where / "sequences" / names[0]
             if not first.is_dir() or frames_per_sequence(first) != count:
-                found = sorted(p.name for p in first.iterdir()) if first.is_dir() else "nothing"
-                raise DataError(f"{first}: expected im1.png to im{count}.png, found {found}")
+                wanted = f"expected im1.png to im{count}.png"
+                raise DataError(f"{first}: {wanted}, found {listing(first)}")
             return [(name, where / "sequences" / name) for name in names]
-    found = sorted(path.name for path in folder.iterdir())[:8]
-    raise DataError(f"{folder}: {advice}; found {', '.join(found) or 'nothing'}")
+    raise DataError(f"{folder}: {advice}; found {listing(folder)}")
 
 
 def frames_per_sequence(folder: Path) -> int:

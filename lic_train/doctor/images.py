@@ -20,6 +20,8 @@ LOOKED_AT = 500
 DECODED = 12
 """Images of each set that are decoded whole."""
 MS_SSIM_MIN_SIDE = 161
+INNER = 4
+"""Positions a side of the coarsest latents from which on a quarter of them is not at a border."""
 
 
 def input_range(p: Patient) -> Iterator[Finding]:
@@ -49,6 +51,12 @@ def crops(p: Patient) -> Iterator[Finding]:
         share = 100 * (1 - (side / padded) ** 2)
         said = f"{side} pixels become {padded}: {share:.0f} % of what is trained on is padding"
         yield Finding("crops", said, f"data.crop_size={padded}")
+    positions = side * getattr(data, "late_scale", 1) // (stride or 1)
+    if isinstance(stride, int) and positions < INNER:
+        said = f"{positions} x {positions} positions of the coarsest latents, most at a border: "
+        said += "whole images, which have few there, will cost more than the loss says"
+        scale = -(-INNER * stride // side)
+        yield Finding("crops", said, f"data.late_scale={scale}, or data.crop_size={INNER * stride}")
     sides = [min(size) for size in _sizes(data.train_source)]
     small = sum(s < side for s in sides)
     if small > len(sides) / 10:

@@ -55,12 +55,14 @@ class Patient:
     @cached_property
     def batch(self) -> Any:
         """The first training batch."""
-        return next(iter(self.experiment.data.train_dataloader()))
+        data = self.experiment.data
+        return data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
 
     @cached_property
     def validation(self) -> Any:
         """The first validation batch."""
-        return next(iter(self.experiment.data.val_dataloader()))
+        data = self.experiment.data
+        return data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
 
     def autocast(self, device: str) -> torch.autocast:
         """The precision of the run."""

@@ -14,7 +14,9 @@ import yaml
 from lic_train.errors import DataError
 from lic_train.rd_points import RDPoint, read_csv
 
-ROWS, SWEEP, POINT = "rd_points.csv", "sweep.json", "point.json"
+ROWS, POINT = "rd_points.csv", "point.json"
+REPEATS = ("sweep.json", "bd_rate.csv")
+"""Of a sweep and of a report: beside them lie rows that are those of runs once more."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Run:
 def find_runs(directories: Sequence[Path]) -> list[Run]:
     """All runs in and below ``directories``, in the order of their paths.
 
-    The summary of a sweep repeats the rows of its points and is left out.
+    The summary of a sweep and the files of a report repeat the rows of runs and are left out.
 
     Raises:
         DataError: a directory is not there or holds no rows, or rows cannot be read.
@@ -60,7 +62,7 @@ def find_runs(directories: Sequence[Path]) -> list[Run]:
         if not directory.is_dir():
             raise DataError(f"{directory} is no directory: give runs, sweeps or folders of them")
         rows = sorted(path.parent for path in directory.rglob(ROWS))
-        runs = [path for path in rows if not (path / SWEEP).is_file()]
+        runs = [path for path in rows if not any((path / name).is_file() for name in REPEATS)]
         if not runs:
             raise DataError(f"{directory} holds no {ROWS}: no run below it has finished")
         for path in runs:

@@ -58,10 +58,13 @@ class Written(NamedTuple):
     notes: list[str]
 
 
-def write_report(directories: Sequence[Path], out: Path, title: str) -> Written:
+def write_report(
+    directories: Sequence[Path], out: Path, title: str, missing: Sequence[str] = ()
+) -> Written:
     """Write ``out`` and ``<stem>_files/``: ``rd_points.csv``, ``bd_rate.csv``, figures.
 
-    Nothing is written unless everything could be.
+    Nothing is written unless everything could be. ``missing`` are lines about what is not in the
+    directories but should be.
 
     Raises:
         LicError: nothing to compare, or something cannot be read or written.
@@ -69,7 +72,7 @@ def write_report(directories: Sequence[Path], out: Path, title: str) -> Written:
     runs = find_runs(directories)
     series, notes = collect(runs)
     made, more = sections(series)
-    notes += more
+    notes = [*missing, *notes, *more]
     folder = out.with_name(f"{out.stem}_files")
     about = [
         ("Settings that differ", "Between the runs; those that change together share a row.",

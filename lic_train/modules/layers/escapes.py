@@ -12,7 +12,7 @@ import torch
 from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor
 
-from lic_train.modules.layers.symbols import BYPASS, PRECISION
+from lic_train.modules.layers.symbols import BYPASS, FARTHEST, PRECISION
 
 GAUSSIAN_REACH = 6.11
 """Standard deviations that CompressAI's tables of a Gaussian reach: to a tail of 1e-9."""
@@ -27,7 +27,8 @@ def as_coded(likelihood: Tensor, beyond: Tensor) -> Tensor:
         likelihood: under the density.
         beyond: steps outside the table, each like ``likelihood``; 0 or less within.
     """
-    exponents = torch.frexp(2 * beyond.clamp(min=0)).exponent
+    # The coder refuses what is farther, and 2^-150 is 0.
+    exponents = torch.frexp((2 * beyond).clamp(0, 2 * FARTHEST)).exponent
     pieces = (exponents + BYPASS - 1).div(BYPASS, rounding_mode="floor")
     escape = torch.exp2(-(PRECISION + BYPASS * (1 + pieces)).to(likelihood))
     return torch.where(beyond > 0, escape, likelihood.clamp(min=2.0**-PRECISION))

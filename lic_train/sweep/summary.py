@@ -1,4 +1,4 @@
-"""The summary of a sweep: the rows of all its points in one table, one CSV and one RD figure."""
+"""The summary of a sweep: the rows of all its points as tables, CSV, RD figure and HTML report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from pathlib import Path
 from lic_train.rd_points import RDPoint, read_csv, write_csv, write_summary
 from lic_train.report.figures import rd_curve_figure
 from lic_train.report.table import print_table, results_table
-from lic_train.sweep_state import POINT, about, read
+from lic_train.report.write import write_report
+from lic_train.sweep.state import POINT, about, read
 
 
-def summarize(sweep: Path, points: Sequence[Path]) -> None:
-    """Write ``rd_points.csv``, ``rd_summary.json`` and ``figures/`` into the sweep's directory,
-    and print a table per codec.
+def summarize(sweep: Path, points: Sequence[Path], missing: Sequence[str] = ()) -> Path:
+    """Write ``rd_points.csv``, ``rd_summary.json``, ``figures/`` and the report into the sweep's
+    directory, and print a table per codec.
+
+    Args:
+        points: the finished ones.
+        missing: a line for each other one, which the report says.
+
+    Returns:
+        The report, ``report.html``; its figures, BD-rates and rows are in ``report_files/``.
 
     Raises:
         LicError: rows that do not go together, e.g. of different images under one name.
@@ -29,6 +37,9 @@ def summarize(sweep: Path, points: Sequence[Path]) -> None:
         rd_curve_figure(these, sweep / "figures" / f"rd_curve{of_which}.png")
         for codec in sorted(own & {row.codec for row in these}):
             print_table(results_table(these, codec))
+    report = sweep / "report.html"
+    write_report([sweep], report, f"Sweep {sweep.name}", missing)
+    return report
 
 
 def gather(points: Sequence[Path]) -> tuple[list[RDPoint], set[str]]:

@@ -19,10 +19,10 @@ from hydra.core.override_parser.types import Override
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lic_train import identity
 from lic_train.configs import config_dir
-from lic_train.sweep_launchers import Launcher
-from lic_train.sweep_state import POINT, SWEEP, SweepError, read, write
+from lic_train.sweep import identity
+from lic_train.sweep.launchers import Launcher
+from lic_train.sweep.state import POINT, SWEEP, SweepError, read, write
 
 OF_THE_SWEEP = ("sweep", "hydra/launcher", "hydra.launcher", "hydra.sweep", "hydra.mode")
 """Overrides that are not handed on to the points."""
@@ -38,7 +38,7 @@ class Point:
     directory: Path
     overrides: tuple[str, ...]
     settings: dict[str, Any]
-    """What its result depends on, flat; see :mod:`lic_train.identity`."""
+    """What its result depends on, flat; see :mod:`lic_train.sweep.identity`."""
     start: str | None = None
     """Label of the point from whose weights it starts."""
     along: float = 0.0

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lic_train.sweep_point import PointProcess
-from lic_train.sweep_state import JOB, LOCK, STATE, STDERR, SweepError, held, read, write
+from lic_train.sweep.point import PointProcess
+from lic_train.sweep.state import JOB, LOCK, STATE, STDERR, SweepError, held, read, write
 
 
 class Launcher(Protocol):
@@ -62,7 +62,7 @@ class Local(Launcher):
         slot = next(i for i in range(self.jobs) if i not in taken)
         gpu = self.slots[slot]
         visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
-        command = [sys.executable, "-m", "lic_train.sweep_point", str(point)]
+        command = [sys.executable, "-m", "lic_train.sweep.point", str(point)]
         with (point / STDERR).open("ab") as log:
             # Nothing ties it to the sweep: neither its terminal's Ctrl-C, which the sweep hands on
             # as it sees fit, nor a pipe that breaks.

@@ -1,6 +1,6 @@
 """Run one point of a sweep as a process of its own, and write down how it ended.
 
-``python -m lic_train.sweep_point DIRECTORY``. The point itself is ``python -m lic_train`` with its
+``python -m lic_train.sweep.point DIRECTORY``. The point itself is ``python -m lic_train`` with its
 directory as ``hydra.run.dir``: started again, it goes on from its checkpoint. Its lock is
 handed down to it, so that it is known to run even when whoever started it was killed.
 """
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from lic_train.sweep_state import (
+from lic_train.sweep.state import (
     CHECKPOINT,
     LOCK,
     POINT,

@@ -9,12 +9,13 @@ from __future__ import annotations
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 from lic_train.errors import LicError
-from lic_train.sweep_plan import Plan, Point, enter, plan
-from lic_train.sweep_state import CHECKPOINT, FINISHED, Status, hold, points_of, status
+from lic_train.sweep.plan import Plan, Point, enter, plan
+from lic_train.sweep.state import CHECKPOINT, FINISHED, Status, hold, points_of, status
 
 
 def main(arguments: Any) -> int:
@@ -80,27 +81,39 @@ def run(planned: Plan) -> None:
 
 
 def conclude(planned: Plan) -> int:
-    """Table and figure of what is finished; the last line tells of what is not."""
-    from lic_train.sweep_summary import summarize
-
-    ends = {p.label: status(p.directory) for p in planned.points}
-    # Those of an earlier command in this directory belong to the curve as well.
-    done = [p for p in points_of(planned.directory) if status(p).state == FINISHED]
-    if done:
-        try:
-            summarize(planned.directory, done)
-        except LicError as error:
-            print(f"no summary: {error}", file=sys.stderr)
-    others = [end for end in ends.values() if end.state != FINISHED]
+    """Tables, figure and report of what is finished; the last line tells of what is not."""
+    ends = [status(p.directory) for p in planned.points]
+    others = [f"{end.label} {_describe(end)}" for end in ends if end.state != FINISHED]
+    fault = _report(planned.directory, others)
     count = f"{len(ends) - len(others)} of {len(ends)} points finished"
     sys.stdout.flush()
-    if others:
-        which = "; ".join(f"{end.label} {_describe(end)}" for end in others)
-        again = "the same command tries them again"
-        print(f"sweep  {count}, not so {which}; {again}: {planned.directory}", file=sys.stderr)
+    if others or fault:
+        which = f", not so {'; '.join(others)}" if others else ""
+        again = "the same command tries again"
+        print(f"sweep  {count}{which}{fault}; {again}: {planned.directory}", file=sys.stderr)
         return 1
     print(f"sweep  {count}: {planned.directory}")
     return 0
+
+
+def _report(directory: Path, others: list[str]) -> str:
+    """Summarize what is finished, also by earlier commands; words for the last line if it failed.
+
+    Whatever goes wrong in it, the last line is about the points.
+    """
+    from lic_train.sweep.summary import summarize
+
+    done = [p for p in points_of(directory) if status(p).state == FINISHED]
+    if not done:
+        return ""
+    try:
+        say(f"report {summarize(directory, done, others)}")
+    except (LicError, OSError) as error:
+        return f", no report ({error})"
+    except Exception as error:
+        traceback.print_exc()
+        return f", no report ({type(error).__name__})"
+    return ""
 
 
 def say(line: str) -> None:

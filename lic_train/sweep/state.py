@@ -70,7 +70,8 @@ def status(point: Path) -> Status:
     step = _step(point)
     if held(point / LOCK):
         return Status(label, RUNNING, step, machine=machine)
-    if not seen or seen.get("requeued"):
+    begun = seen or (point / LOCK).exists()
+    if not begun or seen.get("requeued"):
         return Status(label, WAITING, step, machine=machine)
     code = seen.get("code")
     if code == 0 and all((point / name).is_file() for name in RESULTS):
@@ -149,7 +150,7 @@ def hold(sweep: Path) -> Iterator[IO[str]]:
 
 def _killed(code: int | None) -> str:
     if code is None:
-        return "its process vanished"
+        return "it left no word: killed, or the disk is full"
     with suppress(ValueError):
         return f"ended by {Signals(-code if code < 0 else code - 128).name}"
     return f"exit code {code}"

@@ -1,0 +1,9 @@
+"""A sweep: many runs that one line starts, goes on with and ends in a report.
+
+::
+
+    run       the line itself ── plan     points, each with its identity
+                              ├─ launchers  where points run ── point  one of them, a process
+                              ├─ state    what is on disk of each, and whether it lives
+                              └─ summary  rows, curves and report of those that are finished
+"""
