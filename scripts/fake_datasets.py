@@ -11,8 +11,8 @@ The pictures are smooth noise.
 
 from __future__ import annotations
 
+import argparse
 import pickle
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +158,12 @@ def write(folder: Path) -> None:
         make(folder / make.__name__)
 
 
+def main() -> None:
+    """Write them all below the folder of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    write(parser.parse_args().folder)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python scripts/fake_datasets.py FOLDER")
-    write(Path(sys.argv[1]))
+    main()

@@ -65,10 +65,15 @@ def convert(source: Path, directory: Path) -> int:
     return levels
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Convert, or say in one line why not."""
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     try:
         print(f"{sys.argv[2]}: levels={convert(Path(sys.argv[1]), Path(sys.argv[2]))}")
     except LicError as error:
         sys.exit(f"import_spynet: error: {error}")
+
+
+if __name__ == "__main__":
+    main()
