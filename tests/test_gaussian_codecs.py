@@ -92,20 +92,29 @@ def our_bytes(codec: Codec, x: Tensor) -> int:
 
 
 @every_pair
-def test_without_snapping_the_bytes_are_compressais(
+def test_with_its_means_and_scales_the_bytes_are_compressais(
     stem: str, zoo: Zoo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gaussian, "snap", lambda means: means)
+    monkeypatch.setattr(gaussian, "scale_indexes", next_larger)
     codec, x = zoo.ready(stem), zoo.photo(384, 512)
     expected = their_bytes(theirs(stem, codec), x)
     assert expected > 1500
     assert abs(our_bytes(codec, x) - expected) <= 0.001 * expected + 8
 
 
+def next_larger(scales: Tensor, table: Tensor) -> Tensor:
+    """CompressAI's row of the table."""
+    return torch.bucketize(scales.contiguous(), table[:-1].to(scales))
+
+
 @every_pair
-def test_snapping_costs_nothing_and_the_image_is_compressais(stem: str, zoo: Zoo) -> None:
+def test_snapping_costs_nothing_and_the_image_is_compressais(
+    stem: str, zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A mean that is snapped may round a latent the other way. Where latents predict each other
     that leads to other ones: no more bytes on average, but not the same."""
+    monkeypatch.setattr(gaussian, "scale_indexes", next_larger)
     codec, model = zoo.ready(stem), theirs(stem, zoo.ready(stem))
     photos = [zoo.photo(384, 512, index) for index in range(3)]
     expected = sum(their_bytes(model, x) for x in photos)
@@ -119,6 +128,17 @@ def test_snapping_costs_nothing_and_the_image_is_compressais(stem: str, zoo: Zoo
     )
     assert metrics.psnr(ours, reference) > 30
     assert abs(metrics.psnr(ours, original) - metrics.psnr(reference, original)) < 0.05
+
+
+@every_pair
+def test_the_nearest_scale_costs_less_than_the_next_larger(
+    stem: str, zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = zoo.ready(stem)
+    photos = [zoo.photo(384, 512, index) for index in range(3)]
+    nearest = sum(our_bytes(codec, x) for x in photos)
+    monkeypatch.setattr(gaussian, "scale_indexes", next_larger)
+    assert nearest < sum(our_bytes(codec, x) for x in photos)
 
 
 # --- what is in the file is what is decoded
@@ -315,13 +335,14 @@ def test_exactly_is_float64_and_leaves_the_module_alone() -> None:
     assert net[0].weight.dtype == torch.float32 and torch.equal(x, kept)
 
 
-def test_scale_indexes_are_compressais(zoo: Zoo) -> None:
+def test_a_scale_is_coded_with_the_nearest_of_the_table(zoo: Zoo) -> None:
     model = zoo.ready("mean_scale").gaussian_conditional
     table = model.scale_table
-    scales = torch.cat((table, table * 1.0001, table / 1.0001, torch.tensor([-1.0, 0, 1e9])))
+    scales = torch.cat((table, table * 1.05, table / 1.05, torch.tensor([-1.0, 0, 1e9]))).double()
     indexes = scale_indexes(scales, table)
-    assert torch.equal(indexes, model.build_indexes(scales.clone()).long())
+    assert indexes[: 3 * len(table)].tolist() == 3 * list(range(len(table)))
     assert indexes[-3:].tolist() == [0, 0, len(table) - 1]
+    assert torch.equal(next_larger(scales, table), model.build_indexes(scales.float()).long())
 
 
 # --- symbols
