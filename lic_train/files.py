@@ -32,9 +32,10 @@ def own_label(name: str, taken: dict[str, str], dataset: str) -> str:
     return label
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, make_folder: bool = True) -> None:
     """Write all or nothing: a reader, or a run that is killed, never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)

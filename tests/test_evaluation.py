@@ -280,7 +280,7 @@ def test_csv_loses_nothing_and_has_the_columns_in_order(tmp_path: Path) -> None:
     assert back[0] == points[0]
     assert math.isnan(back[1].ms_ssim)
     assert replace(back[1], ms_ssim=0) == replace(points[1], ms_ssim=0)
-    assert path.read_text().splitlines()[-1] == 'c",pool,0,,16,8,32,2.0,,30.1,,0.1,0.2,cpu'
+    assert path.read_text().splitlines()[-1] == 'c",pool,0,,16,8,32,2.0,,30.1,,0.1,0.2,cpu,,'
 
 
 def test_csv_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ OVERRIDES = [
 COMMAND = [*OVERRIDES, "lmbda=0.005", "look_every=2"]
 COLUMNS = (
     "dataset,image,codec,rate,lmbda,width,height,bytes,bpp,bpp_estimated,psnr,ms_ssim,"
-    "encode_s,decode_s,device"
+    "encode_s,decode_s,device,lpips,dists"
 )
 
 

@@ -82,6 +82,6 @@ def write_whole(path: Path, data: bytes) -> None:
     from lic_train import files
 
     try:
-        files.write_whole(path, data)
+        files.write_whole(path, data, make_folder=False)
     except OSError as error:
         raise ModelError(f"{path} cannot be written: {error.strerror}") from None
