@@ -76,6 +76,7 @@ ARROWS: dict[str, set[str] | None] = {
     "rate_control": {"codec", "bitstream", "metrics"},
     "environment": set(),
     "report": {
+        "configs",
         "rd",
         "bd",
         "published",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,6 +70,16 @@ def load(data: ImageDataModule, batches: int, step: int = 0) -> list[Batch]:
     return [data.on_before_batch_transfer(batch, 0) for batch in loaded]
 
 
+@contextmanager
+def of_two(rank: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As that rank of two sees it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.distributed, "is_initialized", lambda: True)
+        patch.setattr(torch.distributed, "get_rank", lambda: rank)
+        patch.setattr(torch.distributed, "get_world_size", lambda: 2)
+        yield
+
+
 def crops(batches: list[Batch]) -> Counter[tuple[str, bytes]]:
     return Counter(
         (name, x.numpy().tobytes()) for b in batches for x, name in zip(b.x, b.names, strict=True)
@@ -94,10 +105,7 @@ def test_a_pass_has_the_same_crops_for_any_workers_ranks_and_after_a_resume(
         assert crops(resumed[steps - 1 :]) == second
     of_ranks: list[Batch] = []
     for rank in (0, 1):
-        with monkeypatch.context() as patch:
-            patch.setattr(torch.distributed, "is_initialized", lambda: True)
-            patch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-            patch.setattr(torch.distributed, "get_world_size", lambda: 2)
+        with of_two(rank, monkeypatch):
             part = load(module(source, batch_size=BATCH // 2), steps)
             assert crops(load(module(source, batch_size=2, num_workers=2), steps)) == crops(part)
             of_ranks += part
@@ -121,10 +129,7 @@ def test_crops_grow_late_in_a_training_whoever_loads_them_and_after_a_resume(
             assert crops(whole[:step] + load(data, 5 - step, step=step)) == every
     of_ranks: list[Batch] = []
     for rank in (0, 1):
-        with monkeypatch.context() as patch:
-            patch.setattr(torch.distributed, "is_initialized", lambda: True)
-            patch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-            patch.setattr(torch.distributed, "get_world_size", lambda: 2)
+        with of_two(rank, monkeypatch):
             of_ranks += load(module(ImageFolder(photos), batch_size=2, **grows), 3)
     assert crops(of_ranks) == crops(whole[:3])
 

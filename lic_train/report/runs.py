@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from lic_train.configs import flat
 from lic_train.errors import DataError
 from lic_train.rd_points import RDPoint, read_csv
 
@@ -98,15 +99,6 @@ def _mapping(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"{path} cannot be read ({type(error).__name__}): export again") from None
     return loaded if isinstance(loaded, dict) else {}
-
-
-def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves by their dotted names; a list is a leaf, and so is what is empty."""
-    if isinstance(node, Mapping) and node:
-        for key, value in node.items():
-            yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
-    elif prefix:
-        yield prefix, node
 
 
 def _labels(paths: Sequence[Path]) -> dict[Path, str]:

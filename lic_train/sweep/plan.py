@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lic_train.configs import config_dir
+from lic_train.configs import config_dir, flat
 from lic_train.sweep import identity
 from lic_train.sweep.launchers import Launcher
 from lic_train.sweep.state import POINT, SWEEP, SweepError, read, write
@@ -238,9 +238,9 @@ def _of_source(config: str) -> str:
 
 def _overrides(then: DictConfig) -> list[str]:
     """A tree of settings as overrides."""
-    flat = identity.flat(OmegaConf.to_container(then, resolve=True))
+    leaves = flat(OmegaConf.to_container(then, resolve=True))
     return [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in flat
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in leaves
     ]
 
 
