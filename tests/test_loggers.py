@@ -15,6 +15,7 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
 from lic_train.callbacks.loggers import log_pictures, log_results
+from lic_train.callbacks.wandb_run import wandb_run
 from lic_train.rd import mean_curve
 from lic_train.rd_points import RDPoint, write_csv
 from lic_train.report.headline import headline
@@ -67,6 +68,19 @@ def test_the_headline() -> None:
         *(f"rd/{key}" for key in ("bpp", "bpp_estimated", "psnr", "ms_ssim")),
         "rd/saved/jpeg",
     }
+
+
+def test_offline_is_offline_where_wandb_was_set_up_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    wandb.teardown()
+    wandb.setup()  # reads the environment, for good
+    logger = wandb_run(tmp_path, project="p", offline=True)
+    logger.log_hyperparams({"N": 64})
+    wandb.finish()
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
 
 
 def test_what_an_offline_wandb_run_holds(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,9 @@ def wandb_run(save_dir: str | Path, **options: Any) -> WandbLogger:
         options: of Lightning's ``WandbLogger``; an ``id`` among them is taken as it is.
     """
     options["id"] = options.get("id") or _kept_id(Path(save_dir) / "wandb_id")
+    if options.get("offline"):
+        # Lightning sets the environment, which a W&B that is set up already reads no more.
+        options["mode"] = "offline"
     return WandbLogger(save_dir=save_dir, **options)
 
 
