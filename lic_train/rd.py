@@ -90,6 +90,8 @@ class RateSaved(NamedTuple):
     mean_over_images: float
     images: int
     """How many images ``mean_over_images`` is of."""
+    same_size: int
+    """How many of its pictures are as large as the anchor's; the others compare with nothing."""
 
 
 def mean_curve(points: Sequence[Point], codec: str) -> Curve:
@@ -183,6 +185,7 @@ def rates_saved(points: Sequence[Point], codec: str, anchor: str) -> list[RateSa
                 else math.nan,
                 mean_over_images=float(np.mean(each)) if each else math.nan,
                 images=len(each),
+                same_size=len(same),
             )
         )
     return result

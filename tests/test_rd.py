@@ -10,6 +10,7 @@ import pytest
 
 from lic_train import rd
 from lic_train.errors import LicError
+from lic_train.report.table import results_table
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,10 @@ def test_rate_saved_by_both_means() -> None:
 def test_a_coarse_layer_is_not_compared_with_full_size_images() -> None:
     points = [*rows("jpeg", VTM), Row("layers", 0, 0.2, 32.0, width=8, height=8)]
     (saved,) = rd.rates_saved(points, "layers", "jpeg")
-    assert math.isnan(saved.on_mean_curve) and saved.images == 0
+    assert math.isnan(saved.on_mean_curve) and saved.images == saved.same_size == 0
+    table = results_table([*points, Row("layers", 1, 0.3, 32.0)], "layers")
+    assert [cell.split()[0] for cell in table.columns[0].cells] == ["layers", "layers", "JPEG"]
+    assert isinstance(table.caption, str) and "rate 0: of another size than JPEG" in table.caption
 
 
 def test_nearest_is_by_mean_rate() -> None:

@@ -52,6 +52,9 @@ def results_table(
     for i in range(len(curve.bpp)):
         _row(table, _name(curve, i), curve, i, style="bold")
         for against, own in zip(anchors, saved, strict=True):
+            if not own[i].same_size:
+                captions.append(f"{_name(curve, i)}: of another size than {against.codec.upper()}")
+                continue
             quality = nearest(points, float(curve.bpp[i]), against.codec)
             name = f"{against.codec.upper()} quality {quality}"
             _row(table, name, against, against.rate.index(quality), style="dim")

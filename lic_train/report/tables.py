@@ -83,7 +83,8 @@ def saved_table(section: Section) -> str:
             for of_anchor in saved:
                 one = of_anchor[i]
                 if math.isnan(one.on_mean_curve):
-                    cell = _dash("outside the anchor's PSNR")
+                    outside = "outside the anchor's PSNR"
+                    cell = _dash(outside if one.same_size else "of another size")
                 else:
                     cell = percent(one.on_mean_curve, saves=1)
                 if one.images:
