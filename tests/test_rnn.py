@@ -75,7 +75,9 @@ def test_a_bit_in_eval_is_the_sign_and_that_of_zero_is_plus() -> None:
 
 def test_the_network_has_the_published_number_of_weights() -> None:
     codec = RNN()
-    sizes = [sum(p.numel() for p in part.parameters()) for part in (codec.encoder, codec.decoder)]
+    nets = (codec.encoder, codec.decoder)
+    # Those counts are of nets without biases.
+    sizes = [sum(p.numel() for p in net.parameters() if p.dim() > 1) for net in nets]
     assert sizes == [17_106_624 + 16_384, 18_333_792] and sum(sizes) == 35_456_800
 
 
@@ -90,6 +92,24 @@ def test_a_thumbnail_costs_the_published_bytes(stem: str, size: int) -> None:
         assert list(r.likelihoods) == ["bits"] and r.weight == 1 / 16
         assert r.likelihoods["bits"].numel() == 8 * size
         assert (r.likelihoods["bits"] == 0.5).all()
+
+
+def test_both_strides_send_as_many_bits_of_as_many_pixels() -> None:
+    x = images(1)
+    for stride, bits in ((16, 32), (4, 2)):
+        codec = ready_copy(small(CONVOLUTIONAL, stride=stride, bits=bits))
+        assert [len(chunk) for chunk in codec.compress(x).chunks[1:]] == [16] * codec.num_rates
+    with pytest.raises(ValueError, match="stride is 8"):
+        RNN(stride=8)
+
+
+def test_a_chain_of_cells_begins_all_but_linear() -> None:
+    """Else it loses how light a picture is among its gates, and training does not find it back."""
+    torch.manual_seed(0)
+    net = RNN(width=64, stride=4, bits=2).encoder[:-1]
+    faint = 0.1 * images(4)
+    nothing, once, twice = (net(gain * faint, None)[0] for gain in (0.0, 1.0, 2.0))
+    assert (twice - 2 * once + nothing).square().mean() < 1e-2 * (once - nothing).square().mean()
 
 
 @pytest.mark.parametrize("stem", [CONVOLUTIONAL, *PATCHES])

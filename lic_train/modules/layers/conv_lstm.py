@@ -12,11 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-GAIN = 3.0
-"""Of a cell's weights at the start: makes up for what sigmoid and tanh take."""
-REMEMBER = 1.0
-"""Added to what opens the forget gate, so that a cell begins by keeping what it has: with nothing
-added half of it is gone at every step, and the first bits with it after a few."""
+GAIN = 1.5
+"""Of what a cell writes, at the start: makes up for what tanh takes. As torch starts it, every
+cell makes a signal smaller, and the first hundred batches of a chain teach nothing."""
+GATES = 0.1
+"""Of the same weights where they feed gates: a gate begins all but constant, so that a chain of
+cells begins all but linear."""
+REMEMBER, OPEN = 1.0, 2.0
+"""Biases at the start of the forget gate and of the two others: a cell begins by keeping what it
+has, else half of it is gone at every step, and by writing and showing it."""
 State = tuple[Tensor, Tensor]
 """(h, c), each ``(N, channels, H, W)``: what the cell said last, and what it remembers."""
 
@@ -24,11 +28,12 @@ State = tuple[Tensor, Tensor]
 class ConvLSTM(nn.Module):
     """::
 
-        f, i, o = sigmoid(W x + U h);  g = tanh(W x + U h);  to f's argument 1 is added
+        f, i, o = sigmoid(W x + U h + b);  g = tanh(W x + U h + b)
         c <- f c + i g;  h <- o tanh(c)
 
-    W is a convolution that may stride, U one that keeps the size; no peepholes, no biases. With
-    1x1 kernels on 1x1 maps it is the fully connected LSTM.
+    W is a convolution that may stride, U one that keeps the size; no peepholes. With 1x1 kernels on
+    1x1 maps it is the fully connected LSTM. Without the biases, as re-implementations have it, a
+    chain of these is as good as odd: it codes what is in a picture and not how light it is.
 
     Args:
         in_channels: of x.
@@ -48,11 +53,12 @@ class ConvLSTM(nn.Module):
     ) -> None:
         super().__init__()
         self.input = conv(in_channels, 4 * channels, kernel, stride)
-        self.hidden = conv(channels, 4 * channels, hidden_kernel)
-        # As torch starts it, every cell makes a signal seven times smaller, and the first hundred
-        # batches of a chain of seven teach nothing.
-        for gates in (self.input, self.hidden):
-            nn.init.normal_(gates.weight, std=GAIN / gates.weight[0].numel() ** 0.5)
+        self.hidden = conv(channels, 4 * channels, hidden_kernel, bias=False)
+        for part in (self.input, self.hidden):
+            nn.init.normal_(part.weight, std=GAIN / part.weight[0].numel() ** 0.5)
+            part.weight.data[: 3 * channels] *= GATES
+        starts = (REMEMBER, OPEN, OPEN, 0.0)
+        self.input.bias = nn.Parameter(torch.tensor(starts).repeat_interleave(channels))
 
     def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         """x ``(N, in_channels, H, W)`` to h ``(N, channels, H/stride, W/stride)``."""
@@ -63,7 +69,7 @@ class ConvLSTM(nn.Module):
         c = torch.sigmoid(i) * torch.tanh(g)
         c = c.to(torch.promote_types(c.dtype, torch.float32))  # a sum of many steps: not in bf16
         if state is not None:
-            c = c + torch.sigmoid(f + REMEMBER) * state[1]
+            c = c + torch.sigmoid(f) * state[1]
         h = torch.sigmoid(o) * torch.tanh(c)
         return h, (h, c)
 
@@ -106,8 +112,10 @@ class Pointwise(nn.Conv2d):
         return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
 
 
-def conv(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias whose output has ``1 / stride`` of the sides."""
+def conv(
+    in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, bias: bool = True
+) -> nn.Conv2d:
+    """A convolution whose output has ``1 / stride`` of the sides."""
     if kernel == stride == 1:
-        return Pointwise(in_channels, out_channels, bias=False)
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+        return Pointwise(in_channels, out_channels, bias)
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=bias)
