@@ -146,6 +146,16 @@ def test_every_experiment_exists_at_its_true_size(
     assert any(width in shape for width in widths for shape in shapes)
 
 
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("chain/")])
+def test_the_stages_of_a_chain_take_what_they_are_given(file: str) -> None:
+    chain = OmegaConf.load(CONF / f"{file}.yaml")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for stage in chain.stages[1:]:
+            given = compose("train", [f"experiment={stage}", f"{chain.start}=RUN"]).init_from
+            assert set(given.values()) == {"RUN"}
+        assert not compose("train", [f"experiment={chain.stages[0]}"]).init_from
+
+
 def test_a_part_may_start_from_another(tmp_path: Path, photos: Path, zoo: Zoo) -> None:
     earlier = zoo.build(CLIP_MODEL, 1)
     save_codec(tmp_path / "run", ready_copy(earlier), zoo.config(CLIP_MODEL))
