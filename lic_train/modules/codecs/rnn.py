@@ -81,6 +81,7 @@ def deep_encoder(width: int, bits: int) -> Chain:
 
 
 def deep_decoder(width: int, bits: int) -> Chain:
+    """Four cells, each of which doubles the sides."""
     return Chain([
         conv(bits, width),
         ConvLSTM(width, width), nn.PixelShuffle(2),
@@ -102,6 +103,7 @@ def encoder(width: int, bits: int) -> Chain:
 
 
 def decoder(width: int, bits: int) -> Chain:
+    """Two cells, each of which doubles the sides."""
     return Chain([
         conv(bits, width),
         ConvLSTM(width, width), nn.PixelShuffle(2),
