@@ -12,9 +12,9 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from lic_train import chain
-from lic_train.configs import config_dir
-from lic_train.faults import one_line
+from lic_train.experiment import chain
+from lic_train.utils.configs import config_dir
+from lic_train.utils.faults import one_line
 
 TRACES = "HYDRA_FULL_ERROR" in os.environ
 """Whether the user asked Hydra for full errors; :func:`main` sets the variable for itself."""
@@ -23,7 +23,7 @@ TRACES = "HYDRA_FULL_ERROR" in os.environ
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")
 def train(cfg: DictConfig) -> None:
     """One Hydra job: one run."""
-    from lic_train.experiment import run
+    from lic_train.experiment.run import run
 
     # Lightning sets its own level while it is imported.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

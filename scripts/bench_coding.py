@@ -26,11 +26,11 @@ from compressai.models import (
 from rich.console import Console
 from rich.table import Table
 
-from lic_train.bitstream import Bitstream
 from lic_train.codec import Codec
-from lic_train.data.images import read_image
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.export import load_codec, ready_copy
+from lic_train.data.io.images import read_image
 from lic_train.data.sources import Samples
-from lic_train.export import load_codec, ready_copy
 from lic_train.modules.codecs.context_only import ContextOnly
 from lic_train.modules.codecs.edic import EDIC
 from lic_train.modules.codecs.joint_prior import JointPrior

@@ -14,10 +14,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from lic_train.bitstream import Bitstream
 from lic_train.codec import Codec
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.export import load_codec
 from lic_train.errors import BitstreamError
-from lic_train.export import load_codec
 
 
 def outcome(codec: Codec, data: bytes) -> str:

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from lic_train import metrics
 from lic_train.codec import Codec
-from lic_train.data.clips import SAMPLE_CLIPS, VideoClips
+from lic_train.codec.export import load_codec
+from lic_train.codec.signal import to_uint8
+from lic_train.data.sets.clips import SAMPLE_CLIPS, VideoClips
 from lic_train.data.sources import package_file
-from lic_train.decoder_process import DecoderProcess
-from lic_train.export import load_codec
+from lic_train.evaluation.decoder_process import DecoderProcess
 
 OTHER = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 
@@ -31,7 +31,7 @@ def drifting(codec: Codec, decoder: DecoderProcess, x: torch.Tensor, file: Path)
     """Numbers of the frames of x ``(1, T, 3, H, W)`` that the two do not agree on."""
     file.write_bytes(codec.compress(x).to_bytes())
     decoded, _ = decoder(file)
-    own = metrics.to_uint8(codec.reconstruct(x)[0])
+    own = to_uint8(codec.reconstruct(x)[0])
     return [t for t, (a, b) in enumerate(zip(own, decoded, strict=True)) if not torch.equal(a, b)]
 
 

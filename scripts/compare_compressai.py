@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from lic_train.codec.export import WEIGHTS, load_codec
 from lic_train.data.datamodule import Signals
 from lic_train.data.sources import ImageFolder
-from lic_train.evaluation import evaluate
-from lic_train.export import WEIGHTS, load_codec
+from lic_train.evaluation.measure import evaluate
 from lic_train.modules.codecs.joint_prior import JointPrior
 from lic_train.modules.codecs.mean_scale import MeanScale
 from lic_train.modules.codecs.scale_only import ScaleOnly
-from lic_train.rd_points import summary
+from lic_train.rd.points import summary
 
 ARCHITECTURES: dict[type, str] = {
     ScaleOnly: "bmshj2018-hyperprior",

@@ -20,15 +20,16 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from lic_train import metrics
-from lic_train.bd import bd_rate
-from lic_train.bitstream import Bitstream
 from lic_train.codec import Codec
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.export import load_codec
+from lic_train.codec.signal import to_uint8
 from lic_train.data.datamodule import Signals
 from lic_train.data.sources import ImageFolder
 from lic_train.errors import LicError
-from lic_train.export import load_codec
-from lic_train.rd import Curve
+from lic_train.rd import metrics
+from lic_train.rd.bd import bd_rate
+from lic_train.rd.curves import Curve
 
 BASE = 0.25
 TABLES = {
@@ -51,7 +52,7 @@ def code(codec: Codec, x: Tensor) -> Coded:
     data = codec.compress(x).to_bytes()
     decoded, reference = codec.decompress(Bitstream.from_bytes(data)), codec.reference(x)
     mse = (decoded - reference).square().mean().item() + 1e-8
-    psnr = metrics.psnr(metrics.to_uint8(decoded[0]), metrics.to_uint8(reference[0]))
+    psnr = metrics.psnr(to_uint8(decoded[0]), to_uint8(reference[0]))
     return Coded(len(data), psnr, -10 * math.log10(mse))
 
 
@@ -74,7 +75,7 @@ def measure(run: Path, scales: tuple[float, ...], images: list[Tensor]) -> dict[
 
 
 def curve(name: str, points: list[list[float]]) -> Curve:
-    """Points of several lambdas as ``lic_train.rd`` wants them."""
+    """Points of several lambdas as ``lic_train.rd.curves`` wants them."""
     ordered = sorted(points)
     bpp, psnr = (np.array([p[i] for p in ordered]) for i in (0, 1))
     none = np.full(len(ordered), math.nan)

@@ -20,8 +20,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from lic_train.codec.export import save_codec
 from lic_train.errors import LicError, ModelError
-from lic_train.export import save_codec
 from lic_train.modules.layers.motion import MotionPyramid
 
 LAYERS = 5

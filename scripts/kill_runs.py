@@ -31,8 +31,7 @@ import torch
 from safetensors.torch import load_file
 
 from lic_train import __main__ as train
-from lic_train import experiment  # noqa: F401  # imported late by runs
-from lic_train.rd_points import read_csv
+from lic_train.rd.points import read_csv
 
 STEPS = 30
 COMMON = [

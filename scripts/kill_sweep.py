@@ -17,7 +17,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from lic_train.rd_points import read_csv
+from lic_train.rd.points import read_csv
 from lic_train.sweep.state import RUNNING, STATE, points_of, read, status
 
 LAMBDAS = "0.0018,0.0035,0.0067,0.0130,0.0250,0.0483"

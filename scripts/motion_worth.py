@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lic_train import metrics
 from lic_train.codec import Codec
-from lic_train.data.clips import clips
+from lic_train.codec.export import load_codec
+from lic_train.codec.signal import to_uint8
+from lic_train.data.sets.clips import clips
 from lic_train.data.sources import Samples
-from lic_train.export import load_codec
+from lic_train.rd import metrics
 
 HEIGHT, WIDTH, FRAMES = 192, 256, 8
 
@@ -41,7 +42,7 @@ def panned(photo: Tensor, down: int, right: int) -> Tensor:
 def predicted(codec: Codec, x: Tensor) -> tuple[float, float]:
     """Bits per pixel and PSNR of all frames but the first, of x ``(1, T, 3, H, W)``."""
     stream = codec.compress(x)
-    decoded, pixels = metrics.to_uint8(codec.decompress(stream)), metrics.to_uint8(x)
+    decoded, pixels = to_uint8(codec.decompress(stream)), to_uint8(x)
     bits = 8 * sum(len(chunk) for chunk in stream.chunks[1:])
     psnr = metrics.psnr(decoded[0, 1:], pixels[0, 1:])
     return bits / (x[0, 1:].numel() / 3), psnr

@@ -26,16 +26,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lic_train import metrics
-from lic_train.anchors import JPEG, JPEG2000, WEBP, Anchor, code
+from lic_train.anchors.choose import code
+from lic_train.anchors.image import JPEG, JPEG2000, WEBP, Anchor
+from lic_train.anchors.payload import payload_bytes
+from lic_train.codec.export import load_codec, read_about
+from lic_train.codec.signal import to_uint8
 from lic_train.data.datamodule import Signal, Signals
+from lic_train.data.sets.thumbnails import Thumbnails
 from lic_train.data.sources import ImageFolder, Samples
-from lic_train.data.thumbnails import Thumbnails
-from lic_train.export import load_codec, read_about
-from lic_train.faults import one_line
-from lic_train.headerless import payload_bytes
-from lic_train.rate_control import Streams
-from lic_train.report.figures import lines_figure
+from lic_train.evaluation.rate_control import Streams
+from lic_train.figures.curves import lines_figure
+from lic_train.rd import metrics
+from lic_train.utils.faults import one_line
 
 TARGETS = (16, 32, 64, 128)  # bytes
 BASELINES = (
@@ -107,7 +109,7 @@ def run_method(run: Path, name: str, signals: Sequence[Signal], device: str) -> 
 
     def through(signal: Signal, rate: float) -> tuple[int, int, torch.Tensor]:
         stream = streams[signal.name].at(rate)
-        pixels = metrics.to_uint8(codec.decompress(stream)[0]).cpu()
+        pixels = to_uint8(codec.decompress(stream)[0]).cpu()
         return sum(map(len, stream.chunks)), len(stream.to_bytes()), pixels
 
     return measure(name, True, rates, signals, through)

@@ -18,11 +18,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from lic_train.codec import Codec
-from lic_train.configs import config_dir
+from lic_train.codec.export import ready_copy
 from lic_train.data.sources import Samples
-from lic_train.export import ready_copy
-from lic_train.loss import RateDistortionLoss
-from lic_train.optim import build_optimizer
+from lic_train.training.loss import RateDistortionLoss
+from lic_train.training.optim import build_optimizer
+from lic_train.utils.configs import config_dir
 
 SHRUNK = {
     **{"N": 8, "M": 16, "enhancement_channels": 4, "enhancement_blocks": 1},

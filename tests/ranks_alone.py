@@ -27,18 +27,18 @@ from torch import Tensor, distributed
 from torch.optim import SGD, Adam
 
 from lic_train.callbacks.checkpoints import LAST, Checkpoints
-from lic_train.callbacks.csv_log import CSVLog
 from lic_train.callbacks.stopping import Stopped
 from lic_train.codec import Codec
 from lic_train.data.datamodule import ImageDataModule, Signals
 from lic_train.data.sources import ImageSource, Samples
 from lic_train.data.transforms import RandomResizedCrop
 from lic_train.errors import DataError, TrainingError
-from lic_train.evaluation import evaluate
-from lic_train.experiment import scale_to_ranks
-from lic_train.loss import RateDistortionLoss
+from lic_train.evaluation.measure import evaluate
+from lic_train.experiment.build import scale_to_ranks
+from lic_train.loggers.csv_log import CSVLog
 from lic_train.modules.codec_module import CodecModule
-from lic_train.ranks import Leaving, gathered, shared_work
+from lic_train.training.loss import RateDistortionLoss
+from lic_train.utils.ranks import Leaving, gathered, shared_work
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PHOTOS = Samples("train", limit=3)

@@ -14,11 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
-from lic_train import anchors, cli, ladder, metrics
-from lic_train.anchors import ANCHORS, JPEG, WEBP, Anchor
+from lic_train.anchors import image as anchors
+from lic_train.anchors import ladder
+from lic_train.anchors.image import ANCHORS, JPEG, WEBP, Anchor
+from lic_train.cli import _main as cli
+from lic_train.codec.signal import to_uint8
 from lic_train.data.datamodule import Signal
 from lic_train.errors import DataError
-from lic_train.rd_points import RDPoint, read_csv
+from lic_train.rd import metrics
+from lic_train.rd.points import RDPoint, read_csv
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,7 @@ def photo() -> Signal:
     """A smooth image with edges: JPEG of noise would say little."""
     y, x = torch.meshgrid(torch.linspace(0, 9, 176), torch.linspace(0, 12, 200), indexing="ij")
     waves = torch.stack([torch.sin(x + y), torch.cos(x * y / 4), torch.sin(3 * x).sign() * 0.6])
-    return Signal("photo", metrics.to_uint8(waves / 2 + 0.5))
+    return Signal("photo", to_uint8(waves / 2 + 0.5))
 
 
 @pytest.fixture

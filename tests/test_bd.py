@@ -13,8 +13,9 @@ import pytest
 from scipy.integrate import quad
 from test_rd import VTM, Row, curve, rows
 
-from lic_train import bd, published, rd
 from lic_train.errors import DataError, LicError
+from lic_train.rd import bd, published
+from lic_train.rd import curves as rd
 
 # Percent on Kodak, PCHIP, against VTM, computed elsewhere from the same published points.
 GOLDEN = {

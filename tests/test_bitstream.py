@@ -8,7 +8,14 @@ import zlib
 
 import pytest
 
-from lic_train.bitstream import CRC_BYTES, FINGERPRINT_BYTES, MAGIC, MAX_SAMPLES, VERSION, Bitstream
+from lic_train.codec.bitstream import (
+    CRC_BYTES,
+    FINGERPRINT_BYTES,
+    MAGIC,
+    MAX_SAMPLES,
+    VERSION,
+    Bitstream,
+)
 from lic_train.errors import BitstreamError
 
 PRINT = bytes(range(200, 200 + FINGERPRINT_BYTES))

@@ -23,14 +23,14 @@ from lic_train.callbacks.look import Findings, Look
 from lic_train.callbacks.rd_curve import RDCurve
 from lic_train.callbacks.reconstructions import Reconstructions
 from lic_train.codec import Codec
+from lic_train.codec.signal import Signal
 from lic_train.data.datamodule import ImageDataModule
 from lic_train.data.sources import Samples
 from lic_train.data.transforms import RandomResizedCrop
 from lic_train.errors import BitstreamError, DataError
-from lic_train.evaluation import Signal
-from lic_train.loss import RateDistortionLoss
 from lic_train.modules.codec_module import CodecModule
-from lic_train.rd_points import read_csv
+from lic_train.rd.points import read_csv
+from lic_train.training.loss import RateDistortionLoss
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STEPS = 4

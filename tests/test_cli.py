@@ -15,10 +15,11 @@ import torch
 from conftest import Zoo
 from PIL import Image
 
-from lic_train import __version__, cli
-from lic_train.data.images import read_image
-from lic_train.export import CONFIG, WEIGHTS, load_codec, ready_copy, save_codec
-from lic_train.metrics import to_uint8
+from lic_train import __version__
+from lic_train.cli import _main as cli
+from lic_train.codec.export import CONFIG, WEIGHTS, load_codec, ready_copy, save_codec
+from lic_train.codec.signal import to_uint8
+from lic_train.data.io.images import read_image
 
 Array = np.ndarray
 REPOSITORY = Path(__file__).parents[1]
@@ -319,7 +320,16 @@ def test_evaluate_refuses_before_it_writes(refuses: Refuses, model: Path, here: 
 
 def test_a_real_process_ends_the_same_way(here: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lic_train.cli", "compress", "image.png", "x", "--model", "nowhere"],
+        [
+            sys.executable,
+            "-m",
+            "lic_train.cli._main",
+            "compress",
+            "image.png",
+            "x",
+            "--model",
+            "nowhere",
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lic_train.data.clips import VideoClips, VimeoClips, clips, clips_and_stills
 from lic_train.data.datamodule import ImageDataModule
-from lic_train.data.images import read_image
+from lic_train.data.io.images import read_image
+from lic_train.data.io.video_file import VideoFile
+from lic_train.data.sets.clips import VideoClips, VimeoClips, clips, clips_and_stills
+from lic_train.data.sets.vimeo import VimeoFrames
 from lic_train.data.transforms import RandomResizedCrop
-from lic_train.data.video_file import VideoFile
-from lic_train.data.vimeo import VimeoFrames
 from lic_train.errors import DataError
 
 

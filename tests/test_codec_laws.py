@@ -16,14 +16,16 @@ from conftest import Zoo
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lic_train import metrics
-from lic_train.bitstream import Bitstream
-from lic_train.codec import Codec, Reconstruction, Shape
-from lic_train.configs import config_dir
-from lic_train.decoder_process import DecoderProcess
+from lic_train.codec import Codec, Reconstruction
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.contract import Shape
+from lic_train.codec.export import load_codec, ready_copy, save_codec
+from lic_train.codec.signal import to_uint8
 from lic_train.errors import BitstreamError, ModelError
-from lic_train.export import load_codec, ready_copy, save_codec
-from lic_train.loss import RateDistortionLoss
+from lic_train.evaluation.decoder_process import DecoderProcess
+from lic_train.rd import metrics
+from lic_train.training.loss import RateDistortionLoss
+from lic_train.utils.configs import config_dir
 
 MODELS = sorted(path.stem for path in (Path(config_dir()) / "model").glob("*.yaml"))
 every_model = pytest.mark.parametrize("stem", MODELS)
@@ -61,7 +63,7 @@ def reconstruct(codec: Codec, x: Tensor) -> Tensor:
 
 def assert_same_image(pixels: Tensor, x: Tensor) -> None:
     """8-bit pixels of a process with another number of threads, and the floats they are of here."""
-    here = metrics.to_uint8(x)
+    here = to_uint8(x)
     assert pixels.shape == here.shape and pixels.dtype == torch.uint8
     away = (pixels.int() - here.int()).abs()
     assert away.max() <= 1 and (away > 0).sum() <= SAMPLES_ONE_OFF * away.numel()
@@ -86,7 +88,7 @@ def test_the_tests_below_code_something(stem: str, zoo: Zoo) -> None:
     # The finest rate of a ladder may be near lossless: its coarsest has to be small.
     assert len(codec.compress(x, 0).to_bytes()) < x.numel() / 20
     assert len(codec.compress(x).to_bytes()) > 1000
-    assert metrics.psnr(*map(metrics.to_uint8, (reconstruct(codec, x)[0], x[0]))) > 13
+    assert metrics.psnr(*map(to_uint8, (reconstruct(codec, x)[0], x[0]))) > 13
     likelihoods = [p for r in codec(x) for p in r.likelihoods.values()]
     costly = sum(int((p <= 0.5).sum()) for p in likelihoods)  # a bit at least
     assert costly > 0.05 * sum(p.numel() for p in likelihoods)
@@ -273,7 +275,7 @@ def test_finer_rates_cost_more_and_look_no_worse(stem: str, zoo: Zoo) -> None:
         if decoded.shape[-2:] != finest:
             decoded = interpolate(decoded, finest, mode="bicubic", antialias=True).clamp(0, 1)
         reference = codec.reference(x)
-        psnr.append(metrics.psnr(metrics.to_uint8(decoded[0]), metrics.to_uint8(reference[0])))
+        psnr.append(metrics.psnr(to_uint8(decoded[0]), to_uint8(reference[0])))
         size.append(len(codec.compress(x, rate).to_bytes()))
         estimate.append(codec.estimate(x, rate))
     assert psnr == sorted(psnr) and size == sorted(size) and estimate == sorted(estimate)
@@ -336,7 +338,7 @@ def test_the_bytes_do_not_depend_on_threads(stem: str, zoo: Zoo, two_threads: No
     one = codec.decompress(Bitstream.from_bytes(of_two))
     torch.set_num_threads(2)
     two = codec.decompress(Bitstream.from_bytes(of_two))
-    assert_same_image(metrics.to_uint8(one[0]), two[0])
+    assert_same_image(to_uint8(one[0]), two[0])
 
 
 # --- 9, 10: streams that are not of this codec

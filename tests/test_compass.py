@@ -11,17 +11,18 @@ import torch
 from conftest import Zoo
 from torch import Tensor
 
-from lic_train import cli
-from lic_train.bitstream import Bitstream
-from lic_train.data.images import read_image, write_png
+from lic_train.cli import _main as cli
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.export import load_codec, save_codec
+from lic_train.codec.signal import to_uint8
+from lic_train.data.io.images import read_image
 from lic_train.errors import BitstreamError, ModelError
-from lic_train.export import load_codec, save_codec
-from lic_train.loss import RateDistortionLoss
-from lic_train.metrics import to_uint8
 from lic_train.modules.codecs.compass import Compass, growing
 from lic_train.modules.codecs.mean_scale import MeanScale
 from lic_train.modules.codecs.mean_scale_odd import MeanScaleOdd
 from lic_train.modules.layers.liff import LIFF, axis
+from lic_train.training.loss import RateDistortionLoss
+from lic_train.utils.files import write_png
 
 SIZES = [tuple(random.Random(i).choices(range(1, 131), k=2)) for i in range(8)]
 

@@ -17,11 +17,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 
 from lic_train.codec import Codec
-from lic_train.configs import config_dir
+from lic_train.codec.export import ready_copy, save_codec
 from lic_train.data.datamodule import ImageDataModule
-from lic_train.experiment import Experiment, build, fit
-from lic_train.export import ready_copy, save_codec
-from lic_train.loss import MS_SSIM_MIN_SIDE
+from lic_train.experiment.build import Experiment, build
+from lic_train.experiment.run import fit
+from lic_train.training.loss import MS_SSIM_MIN_SIDE
+from lic_train.utils.configs import config_dir
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CONF = Path(config_dir())

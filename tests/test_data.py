@@ -26,14 +26,16 @@ from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lic_train.data import images, sources
+from lic_train.data import sources
 from lic_train.data.datamodule import Batch, ImageDataModule
 from lic_train.data.draws import Draws
-from lic_train.data.images import list_images, read_image, shrink, write_png
+from lic_train.data.io import images
+from lic_train.data.io.images import list_images, read_image, shrink
+from lic_train.data.sets.thumbnails import Thumbnails
 from lic_train.data.sources import ImageFolder, ImageSource, Samples
-from lic_train.data.thumbnails import Thumbnails
 from lic_train.data.transforms import RandomResizedCrop, RandomThumbnail, centre_crop
 from lic_train.errors import DataError
+from lic_train.utils.files import write_png
 
 CONF = Path(__file__).parents[1] / "conf"
 RNG = np.random.default_rng(0)
@@ -260,7 +262,8 @@ def test_write_png_round_trip_and_arguments(tmp_path: Path) -> None:
     for wrong in (chw(NOISE).float(), chw(NOISE)[:1], chw(NOISE)[None]):
         with pytest.raises(ValueError, match="uint8"):
             write_png(tmp_path / "b.png", wrong)
-    refusal(lambda: write_png(tmp_path / "no" / "a.png", chw(NOISE)), "no/a.png")
+    missing = tmp_path / "no" / "a.png"
+    refusal(lambda: write_png(missing, chw(NOISE), make_folder=False), "no/a.png")
 
 
 def test_failed_write_keeps_the_old_file_and_leaves_nothing(
@@ -268,8 +271,8 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(
 ) -> None:
     write_png(tmp_path / "a.png", chw(NOISE))
 
-    def half_write(self: Image.Image, path: Path, **_: object) -> None:
-        Path(path).write_bytes(b"half")
+    def half_write(self: Path, data: bytes) -> None:
+        self.write_text("half")
         raise OSError(28, "No space left on device")
 
     def no_replace(*_: object) -> None:
@@ -278,7 +281,7 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(
     monkeypatch.setattr(os, "replace", no_replace)
     refusal(lambda: write_png(tmp_path / "a.png", chw(NOISE[::-1])), "a.png", "No space left")
     assert torch.equal(read_image(tmp_path / "a.png").pixels, chw(NOISE))
-    monkeypatch.setattr(Image.Image, "save", half_write)
+    monkeypatch.setattr(Path, "write_bytes", half_write)
     refusal(lambda: write_png(tmp_path / "a.png", chw(NOISE)), "a.png", "No space left")
     assert os.listdir(tmp_path) == ["a.png"]
     assert torch.equal(read_image(tmp_path / "a.png").pixels, chw(NOISE))

@@ -17,14 +17,14 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from PIL import Image
 
-from lic_train.configs import config_dir
-from lic_train.data.benchmarks import Clic, Kodak
 from lic_train.data.datamodule import ImageDataModule
-from lic_train.data.hub import HubImages, HubStream
-from lic_train.data.images import read_image
-from lic_train.data.pixel_batches import PixelBatches, thumbnail_images
+from lic_train.data.io.images import read_image
+from lic_train.data.sets.benchmarks import Clic, Kodak
+from lic_train.data.sets.hub import HubImages, HubStream
+from lic_train.data.sets.pixel_batches import PixelBatches, thumbnail_images
 from lic_train.data.sources import ImageSource
 from lic_train.errors import DataError
+from lic_train.utils.configs import config_dir
 
 
 def refused(call: Callable[[], object], *words: str) -> None:

@@ -16,11 +16,12 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor, nn
 
-from lic_train import cli, experiment
-from lic_train.configs import config_dir
+from lic_train.cli import _main as cli
 from lic_train.data.datamodule import ImageDataModule
 from lic_train.doctor.examine import examine
+from lic_train.experiment import build
 from lic_train.modules.codecs.mean_scale import MeanScale
+from lic_train.utils.configs import config_dir
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 EXPERIMENTS = sorted(path.stem for path in (Path(config_dir()) / "experiment").glob("*.yaml"))
@@ -169,13 +170,13 @@ FAULTS: dict[str, tuple[list[str], Callable[[Path, Any], None] | None, str, str]
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_fault_is_named(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    overrides, seed, what, cure = FAULTS[name]
+    overrides, seed, what, fix = FAULTS[name]
     if seed is not None:
         seed(here, monkeypatch)
     before = sorted(here.rglob("*"))
     faults = [f for f in examine([*SMALL, *overrides]) if f.fault]
     assert what in {f.what for f in faults}, faults
-    assert any(cure in f.cure and f.said for f in faults if f.what == what)
+    assert any(fix in f.fix and f.said for f in faults if f.what == what)
     assert sorted(here.rglob("*")) == before  # the doctor leaves nothing behind
 
 
@@ -203,7 +204,7 @@ def test_what_is_shipped_raises_no_alarm(
     stem: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Networks and images shrunk, settings as they are."""
-    compose = experiment.compose
+    compose = build.compose
 
     def shrunk(overrides: Any) -> tuple[DictConfig, DictConfig]:
         cfg, hydra = compose(overrides)
@@ -218,7 +219,7 @@ def test_what_is_shipped_raises_no_alarm(
             cfg.init_from = {}
         return cfg, hydra
 
-    monkeypatch.setattr(experiment, "compose", shrunk)
+    monkeypatch.setattr(build, "compose", shrunk)
     torch.manual_seed(0)
     found = examine([f"experiment={stem}"])
     assert [f for f in found if f.fault] == []

@@ -14,21 +14,22 @@ from conftest import SCRIPTS, Zoo, panned
 from hydra.utils import instantiate
 from torch import Tensor
 
-from lic_train import chain, metrics
-from lic_train.bitstream import Bitstream
-from lic_train.cli import main as lic_main
-from lic_train.data.clips import clips
-from lic_train.data.video_file import VideoFile
-from lic_train.data.video_writers import write_y4m
-from lic_train.decoder_process import DecoderProcess
+from lic_train.anchors.video import VIDEO_ANCHORS
+from lic_train.cli._main import main as lic_main
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.export import load_weights, ready_copy, save_codec
+from lic_train.codec.signal import to_uint8
+from lic_train.data.io.video_file import VideoFile
+from lic_train.data.io.video_writers import write_y4m
+from lic_train.data.sets.clips import clips
 from lic_train.errors import BitstreamError, DataError, ModelError
-from lic_train.export import load_weights, ready_copy, save_codec
+from lic_train.evaluation.decoder_process import DecoderProcess
+from lic_train.experiment import chain
+from lic_train.modules.codecs.base.transform import TransformCodec
 from lic_train.modules.codecs.dvc import DVC
-from lic_train.modules.codecs.transform import TransformCodec
 from lic_train.modules.layers.compensation import Compensation
-from lic_train.modules.layers.motion import MotionPyramid
-from lic_train.modules.layers.warp import warp
-from lic_train.video_anchors import VIDEO_ANCHORS
+from lic_train.modules.layers.motion import MotionPyramid, warp
+from lic_train.rd import metrics
 
 VIDEO = ("dvc", "edic_dvc")
 TWO_THREADS = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
@@ -118,7 +119,7 @@ def test_twelve_frames_do_not_drift(codec: DVC, filmed: Tensor, zoo: Zoo, tmp_pa
     file.write_bytes(codec.compress(filmed).to_bytes())
     with DecoderProcess(tmp_path, environment=TWO_THREADS) as decoder:
         pixels, _ = decoder(file)
-    assert torch.equal(pixels, metrics.to_uint8(codec.reconstruct(filmed)[0]))
+    assert torch.equal(pixels, to_uint8(codec.reconstruct(filmed)[0]))
 
 
 def test_a_group_of_pictures_decodes_alone(codec: DVC, filmed: Tensor) -> None:
@@ -249,7 +250,7 @@ def test_a_video_to_a_file_and_back(
     monkeypatch.chdir(tmp_path)
     stem = next(s for s in VIDEO if type(zoo.ready(s)) is type(codec))
     save_codec(Path("run"), codec, zoo.config(stem))
-    frames = metrics.to_uint8(filmed[0, :3])
+    frames = to_uint8(filmed[0, :3])
     write_y4m("clip.y4m", frames)
     source = VideoFile("clip.y4m").read(0, 3)
     assert metrics.psnr(source, frames) > 45  # through 8-bit YCbCr 4:4:4
@@ -322,7 +323,7 @@ def test_video_anchors_code_the_same_frames(name: str, filmed: Tensor) -> None:
 
     anchor = VIDEO_ANCHORS[name].of_group(5)
     assert anchor.absent() == "" and "crf" in anchor.command(23)
-    pixels = metrics.to_uint8(filmed[0])
+    pixels = to_uint8(filmed[0])
     sizes, quality = [], []
     for crf in (35, 19):
         coded = anchor.code(pixels, crf)

@@ -13,13 +13,11 @@ from conftest import SHRUNK, Zoo
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from lic_train.bitstream import Bitstream
-from lic_train.codec import bits
-from lic_train.export import ready_copy
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.contract import bits
+from lic_train.codec.export import ready_copy
 from lic_train.modules.codecs.edic import EDIC
-from lic_train.modules.layers.attention import ChannelAttention
-from lic_train.modules.layers.enhancement import Enhancement
-from lic_train.modules.layers.mixture import (
+from lic_train.modules.entropy.mixture import (
     _SCALES,
     ESCAPE_PROBABILITY,
     MAX_SCALE,
@@ -29,6 +27,8 @@ from lic_train.modules.layers.mixture import (
     encode_mixture,
     fixed_point,
 )
+from lic_train.modules.layers.attention import ChannelAttention
+from lic_train.modules.layers.enhancement import Enhancement
 
 M = SHRUNK["M"]
 LEAST = ESCAPE_PROBABILITY / 2  # of a symbol within the narrowest window

@@ -21,15 +21,23 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
-from lic_train import anchors, decoder_process, evaluation, metrics, rd, rd_points
-from lic_train.bitstream import Bitstream
-from lic_train.codec import Codec, Reconstruction, Shape
-from lic_train.decoder_process import DecoderProcess
+from lic_train.anchors import image as anchors
+from lic_train.anchors.ladder import anchor_rows
+from lic_train.codec import Codec, Reconstruction
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.contract import Shape
+from lic_train.codec.signal import to_uint8
 from lic_train.errors import BitstreamError, DataError, LicError, ModelError
-from lic_train.evaluation import evaluate, local_decoder
-from lic_train.ladder import anchor_rows
-from lic_train.rd_points import RDPoint
-from lic_train.report import figures, table
+from lic_train.evaluation import decoder_process
+from lic_train.evaluation import measure as evaluation
+from lic_train.evaluation.decoder_process import DecoderProcess
+from lic_train.evaluation.measure import evaluate, local_decoder
+from lic_train.figures import curves as figures
+from lic_train.figures import terminal as table
+from lic_train.rd import curves as rd
+from lic_train.rd import metrics
+from lic_train.rd import points as rd_points
+from lic_train.rd.points import RDPoint
 
 BITS = 3.0  # what every latent of the codec below pretends to cost
 
@@ -101,7 +109,7 @@ def ready(codec: Codec) -> Codec:
 
 
 def load(model_dir: Path, device: str) -> Codec:
-    """What ``lic_train.export.load_codec`` is to a real model; prints, as libraries do."""
+    """What ``lic_train.codec.export.load_codec`` is to a real model; prints, as libraries do."""
     print("loading ...")
     if not (model_dir / "offset").exists():
         raise ModelError(f"no model in {model_dir}")
@@ -334,7 +342,7 @@ def command(tmp_path: Path) -> tuple[str, str]:
     script = tmp_path / "child.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "import test_evaluation, lic_train.decoder_process as d\n"
+        "import test_evaluation, lic_train.evaluation.decoder_process as d\n"
         "d.serve(test_evaluation.load)\n"
     )
     return sys.executable, str(script)
@@ -420,7 +428,7 @@ def test_the_child_ends_when_the_parent_does(model: Path, command: tuple[str, st
 
 
 def test_the_default_child_is_this_module() -> None:
-    assert decoder_process.COMMAND == (sys.executable, "-m", "lic_train.decoder_process")
+    assert decoder_process.COMMAND == (sys.executable, "-m", "lic_train.evaluation.decoder_process")
 
 
 @pytest.fixture(scope="module")
@@ -428,7 +436,7 @@ def photo() -> Signal:
     """A smooth image with edges: JPEG of noise would say little."""
     y, x = torch.meshgrid(torch.linspace(0, 9, 176), torch.linspace(0, 12, 200), indexing="ij")
     waves = torch.stack([torch.sin(x + y), torch.cos(x * y / 4), torch.sin(3 * x).sign() * 0.6])
-    return Signal("photo", metrics.to_uint8(waves / 2 + 0.5))
+    return Signal("photo", to_uint8(waves / 2 + 0.5))
 
 
 # --- figures and tables ------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lic_train import __version__
+from lic_train.codec.export import CONFIG, WEIGHTS, load_codec, read_about, ready_copy, save_codec
 from lic_train.errors import ModelError
-from lic_train.export import CONFIG, WEIGHTS, load_codec, read_about, ready_copy, save_codec
 
 STEM = "mean_scale"
 
@@ -197,7 +197,7 @@ def test_weights_without_tables_cannot_code(exported: Path, zoo: Zoo) -> None:
         "torch.load",
         "torch.nn.functional.relu",
         "torch.nn",
-        "lic_train.modules.codecs.gaussian._flat",
+        "lic_train.modules.codecs.base.gaussian._flat",
         "no_such_module.Codec",
         "lic_train.modules.codecs.mean_scale.NoSuchCodec",
         "",

@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from lic_train import __main__ as train
-from lic_train.configs import config_dir
 from lic_train.errors import DataError, LicError
-from lic_train.faults import describe, one_line
+from lic_train.utils.configs import config_dir
+from lic_train.utils.faults import describe, one_line
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 REPOSITORY = Path(__file__).parents[1]

@@ -11,18 +11,19 @@ import torch
 from conftest import Zoo
 from torch import Tensor
 
-from lic_train import metrics
-from lic_train.bitstream import Bitstream
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.signal import to_uint8
 from lic_train.errors import BitstreamError, ModelError
 from lic_train.modules.codecs.flow import PIXEL, Flow
-from lic_train.modules.layers.coupling import Bijection, haar, unhaar
-from lic_train.modules.layers.logistic import (
+from lic_train.modules.entropy.logistic import (
     LogisticConditional,
     LogisticDecoder,
     LogisticEncoder,
     table_indexes,
 )
-from lic_train.modules.layers.symbols import Tables
+from lic_train.modules.entropy.symbols import Tables
+from lic_train.modules.layers.coupling import Bijection, haar, unhaar
+from lic_train.rd import metrics
 
 
 def ready(zoo: Zoo) -> Flow:
@@ -97,7 +98,7 @@ def test_quality_goes_on_rising_as_the_step_falls(zoo: Zoo) -> None:
     for step in (200.0, 64.0, 20.0, 7.3, 2.0, 1.0):
         stream = file_of(codec, x, step)
         decoded = codec.decompress(Bitstream.from_bytes(stream.to_bytes()))
-        psnr.append(metrics.psnr(*map(metrics.to_uint8, (decoded[0], x[0]))))
+        psnr.append(metrics.psnr(*map(to_uint8, (decoded[0], x[0]))))
         size.append(len(stream.to_bytes()))
     assert psnr == sorted(psnr) and size == sorted(size)
     assert psnr[-1] > psnr[0] + 20 and psnr[-1] > 48

@@ -18,22 +18,23 @@ from compressai.models import (
 from conftest import SHRUNK, Zoo
 from torch import Tensor, nn
 
-from lic_train import metrics
-from lic_train.bitstream import Bitstream
 from lic_train.codec import Codec
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.signal import to_uint8
 from lic_train.errors import BitstreamError
-from lic_train.modules.codecs import gaussian
-from lic_train.modules.codecs.gaussian import GaussianCodec
-from lic_train.modules.layers import transforms
-from lic_train.modules.layers.exact import MEANS_PER_UNIT, exactly, scale_indexes, snap
-from lic_train.modules.layers.symbols import (
+from lic_train.modules.codecs.base import gaussian
+from lic_train.modules.codecs.base.gaussian import GaussianCodec
+from lic_train.modules.entropy.exact import MEANS_PER_UNIT, exactly, scale_indexes, snap
+from lic_train.modules.entropy.symbols import (
     CHECK_BYTES,
     SymbolDecoder,
     Tables,
     encode_symbols,
     unseal,
 )
-from lic_train.modules.layers.wavefront import diagonals, wavefront
+from lic_train.modules.entropy.wavefront import diagonals, wavefront
+from lic_train.modules.layers import transforms
+from lic_train.rd import metrics
 
 THEIRS: dict[str, type[CompressionModel]] = {
     "scale_only": ScaleHyperprior,
@@ -124,7 +125,7 @@ def test_snapping_costs_nothing_and_the_image_is_compressais(
     with torch.no_grad():
         x_hat = model.decompress(**model.compress(photos[0]))["x_hat"]
     ours, reference, original = map(
-        metrics.to_uint8, (codec.decompress(codec.compress(photos[0]))[0], x_hat[0], photos[0][0])
+        to_uint8, (codec.decompress(codec.compress(photos[0]))[0], x_hat[0], photos[0][0])
     )
     assert metrics.psnr(ours, reference) > 30
     assert abs(metrics.psnr(ours, original) - metrics.psnr(reference, original)) < 0.05

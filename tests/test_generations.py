@@ -13,13 +13,21 @@ import torch
 from test_rate_control import Layers, Planes, Steps
 from torch import Tensor
 
-from lic_train import metrics
-from lic_train.anchors import JPEG
+from lic_train.anchors.image import JPEG
 from lic_train.codec import Codec
+from lic_train.codec.export import ready_copy
+from lic_train.codec.signal import to_uint8
 from lic_train.errors import LicError, ModelError
-from lic_train.export import ready_copy
-from lic_train.generations import Generation, chain, first_repeats, jpeg, of_codec, plan, report
-from lic_train.rate_control import Streams
+from lic_train.evaluation.generations import (
+    Generation,
+    chain,
+    first_repeats,
+    jpeg,
+    of_codec,
+    plan,
+    report,
+)
+from lic_train.evaluation.rate_control import Streams
 
 
 class Signal(NamedTuple):
@@ -47,7 +55,7 @@ def by_hand(codec: Codec, pixels: Tensor, rates: list[float], eight_bit: bool) -
         stream = codec.compress(x, rate)
         files.append(stream.to_bytes())
         x = codec.decompress(stream)
-        x = metrics.to_uint8(x).float() / 255 if eight_bit else x
+        x = to_uint8(x).float() / 255 if eight_bit else x
     return files
 
 

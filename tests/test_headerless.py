@@ -13,9 +13,9 @@ import pytest
 from conftest import Zoo
 from PIL import Image
 
+from lic_train.anchors.payload import payload_bytes
+from lic_train.codec.export import save_codec
 from lic_train.errors import DataError
-from lic_train.export import save_codec
-from lic_train.headerless import payload_bytes
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 RNG = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from lic_train.data.datamodule import Batch, ImageDataModule
 from lic_train.data.prepare import Settings, prepare
-from lic_train.data.prepared import PreparedImages
+from lic_train.data.sets.prepared import PreparedImages
 from lic_train.data.sources import EncodedImage, ImageFolder, ImageSource, ImageStream
 from lic_train.data.transforms import RandomResizedCrop
 from lic_train.errors import DataError

@@ -14,11 +14,11 @@ import wandb
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
-from lic_train.callbacks.loggers import log_pictures, log_results
-from lic_train.callbacks.wandb_run import wandb_run
-from lic_train.rd import mean_curve
-from lic_train.rd_points import RDPoint, write_csv
-from lic_train.report.headline import headline
+from lic_train.loggers.results import log_pictures, log_results
+from lic_train.loggers.wandb_run import wandb_run
+from lic_train.rd.curves import mean_curve
+from lic_train.rd.headline import headline
+from lic_train.rd.points import RDPoint, write_csv
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 

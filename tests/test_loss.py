@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lic_train.codec import Reconstruction
 from lic_train.errors import TrainingError
-from lic_train.loss import MS_SSIM_MIN_SIDE, RateDistortionLoss
+from lic_train.training.loss import MS_SSIM_MIN_SIDE, RateDistortionLoss
 
 SHAPE = (2, 3, 4, 5)  # 40 pixels
 

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from lic_train import metrics
+from lic_train.codec.signal import to_uint8
+from lic_train.rd import metrics
 
 
 def noise(height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -17,15 +18,15 @@ def noise(height: int, width: int, seed: int = 0) -> torch.Tensor:
 
 def test_every_8_bit_value_survives_the_way_through_float() -> None:
     values = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(metrics.to_uint8(values.float() / 255), values)
-    assert torch.equal(metrics.to_uint8(values.double() / 255), values)
+    assert torch.equal(to_uint8(values.float() / 255), values)
+    assert torch.equal(to_uint8(values.double() / 255), values)
 
 
 def test_rounds_half_to_even_and_clamps() -> None:
     x = torch.tensor([-0.3, 0.5 / 255, 1.5 / 255, 2.5 / 255, 1.7], dtype=torch.float32)
-    assert metrics.to_uint8(x).tolist() == [0, 0, 2, 2, 255]
+    assert to_uint8(x).tolist() == [0, 0, 2, 2, 255]
     with pytest.raises(ValueError, match="floating point"):
-        metrics.to_uint8(torch.ones(3, dtype=torch.uint8))
+        to_uint8(torch.ones(3, dtype=torch.uint8))
 
 
 def test_a_reconstruction_that_rounds_to_the_original_is_lossless() -> None:
@@ -33,7 +34,7 @@ def test_a_reconstruction_that_rounds_to_the_original_is_lossless() -> None:
     x_hat = original.float() / 255 + 0.3 / 255
     on_floats = -10 * math.log10(((x_hat - original / 255) ** 2).mean().item())
     assert 58 < on_floats < 59  # what a peer would plot
-    assert metrics.psnr(metrics.to_uint8(x_hat.clamp(max=1)), original) == math.inf
+    assert metrics.psnr(to_uint8(x_hat.clamp(max=1)), original) == math.inf
 
 
 def test_psnr_agrees_with_torchmetrics_and_a_hand_computed_value() -> None:

@@ -14,8 +14,8 @@ import torch
 from scipy.stats import norm
 
 from lic_train.errors import BitstreamError
-from lic_train.modules.layers import mixture as module
-from lic_train.modules.layers.mixture import (
+from lic_train.modules.entropy import mixture as module
+from lic_train.modules.entropy.mixture import (
     MAX_HALF_WIDTH,
     WEIGHT_SUM,
     Mixture,

@@ -15,11 +15,11 @@ from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
 from lic_train.codec import Codec
-from lic_train.configs import config_dir
-from lic_train.loss import RateDistortionLoss
-from lic_train.muon import Muon, muon_and_adam, orthogonalise
-from lic_train.optim import OptimizerFactory, ParameterSets, Several, build_optimizer, clip
-from lic_train.schedules import warmup_cosine
+from lic_train.training.loss import RateDistortionLoss
+from lic_train.training.muon import Muon, muon_and_adam, orthogonalise
+from lic_train.training.optim import OptimizerFactory, ParameterSets, Several, build_optimizer, clip
+from lic_train.training.schedules import warmup_cosine
+from lic_train.utils.configs import config_dir
 
 MODELS = sorted(path.stem for path in Path(config_dir()).glob("model/*.yaml"))
 ADAM = partial(Adam, lr=1e-3)

@@ -56,7 +56,7 @@ def test_the_wheel_holds_package_and_configs_and_nothing_else(wheel: Path) -> No
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"lic_train"}
     assert not [name for name in names if "__pycache__" in name or "/test" in name]
     (entry,) = [name for name in names if name.endswith("entry_points.txt")]
-    assert b"lic = lic_train.cli:main" in zipfile.ZipFile(wheel).read(entry)
+    assert b"lic = lic_train.cli._main:main" in zipfile.ZipFile(wheel).read(entry)
 
 
 def test_an_unpacked_wheel_works_from_anywhere(wheel: Path, tmp_path: Path) -> None:
@@ -71,5 +71,5 @@ def test_an_unpacked_wheel_works_from_anywhere(wheel: Path, tmp_path: Path) -> N
     command = ("-m", "lic_train", "experiment=edic_gmm", "lmbda=0.5", "--cfg", "job")
     done = python(*command, cwd=elsewhere, env=environment)
     assert "lmbda: 0.5" in done.stdout and "lic_train.modules.codecs.edic.EDIC" in done.stdout
-    python("-m", "lic_train.cli", "--help", cwd=elsewhere, env=environment)
+    python("-m", "lic_train.cli._main", "--help", cwd=elsewhere, env=environment)
     assert not list(elsewhere.iterdir())

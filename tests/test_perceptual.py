@@ -15,12 +15,12 @@ from conftest import Zoo
 from torchvision import models
 from torchvision.models import _api
 
+from lic_train.codec.signal import to_uint8
 from lic_train.data.datamodule import Signal
 from lic_train.errors import DataError
-from lic_train.evaluation import evaluate
-from lic_train.metrics import to_uint8
-from lic_train.perceptual import distances
-from lic_train.rd_points import RDPoint, read_csv, summary, write_csv
+from lic_train.evaluation.measure import evaluate
+from lic_train.rd.perceptual import distances
+from lic_train.rd.points import RDPoint, read_csv, summary, write_csv
 
 
 @pytest.fixture

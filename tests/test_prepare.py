@@ -18,11 +18,11 @@ import pytest
 import torch
 from PIL import Image
 
-from lic_train import cli
+from lic_train.cli import _main as cli
 from lic_train.data.fingerprint import perceptual_hash
-from lic_train.data.images import read_image
+from lic_train.data.io.images import read_image
 from lic_train.data.prepare import Settings, prepare
-from lic_train.data.prepared import MANIFEST, PreparedImages, prepared
+from lic_train.data.sets.prepared import MANIFEST, PreparedImages, prepared
 from lic_train.data.sources import Samples
 from lic_train.errors import DataError
 
@@ -105,7 +105,7 @@ def test_neither_workers_nor_two_kills_change_a_byte(tmp_path: Path) -> None:
     prepare(source, tmp_path / "whole", Settings(shard_images=2), workers=2)
     whole = content(tmp_path / "whole")
     assert len(whole) == 31
-    command = [sys.executable, "-m", "lic_train.cli", "data", "prepare", str(source)]
+    command = [sys.executable, "-m", "lic_train.cli._main", "data", "prepare", str(source)]
     command += [str(tmp_path / "broken"), "--shard-images=2", "--workers=1"]
     work = tmp_path / "broken" / ".work"
     for parts in (2, 6):

@@ -12,12 +12,14 @@ from conftest import Zoo
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from lic_train import metrics
-from lic_train.bitstream import Bitstream
-from lic_train.codec import Codec, Reconstruction, Shape
+from lic_train.codec import Codec, Reconstruction
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.contract import Shape
+from lic_train.codec.export import ready_copy
+from lic_train.codec.signal import to_uint8
 from lic_train.errors import ModelError
-from lic_train.export import ready_copy
-from lic_train.rate_control import Streams, meet
+from lic_train.evaluation.rate_control import Streams, meet
+from lic_train.rd import metrics
 
 
 class Steps(Codec):
@@ -106,7 +108,7 @@ def test_every_target_gets_the_best_whole_rate(kind: type[Steps]) -> None:
     references = [codec.reference(x, rate) for rate in range(codec.num_rates)]
     bpp = [8 * len(s.to_bytes()) * 3 / r.numel() for s, r in zip(streams, references, strict=True)]
     psnr = [
-        metrics.psnr(metrics.to_uint8(codec.decompress(s)), metrics.to_uint8(r))
+        metrics.psnr(to_uint8(codec.decompress(s)), to_uint8(r))
         for s, r in zip(streams, references, strict=True)
     ]
     targets = [v * f for v in bpp for f in (0.999, 1, 1.001)] + [1e6]
@@ -150,7 +152,7 @@ def test_real_rates_come_nearer_than_whole_ones() -> None:
     for target in (24.0, 27.3, 33.3, 41.9):
         met = meet(codec, x, target_psnr=target)
         decoded = codec.decompress(met.stream)
-        assert met.psnr == metrics.psnr(*map(metrics.to_uint8, (decoded, x)))
+        assert met.psnr == metrics.psnr(*map(to_uint8, (decoded, x)))
         assert target <= met.psnr < target + 0.15
         assert met.stream == codec.compress(x, met.rate)
     assert meet(codec, x, target_bpp=1000).stream == codec.compress(x, 5)

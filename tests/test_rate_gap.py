@@ -14,15 +14,17 @@ from conftest import Zoo
 from test_codec_laws import every_model
 from test_mixture import draw, parameters
 
-from lic_train import accounts, evaluation, rd_points
-from lic_train.bitstream import Bitstream
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.signal import to_uint8
 from lic_train.data.datamodule import Signal
 from lic_train.errors import ModelError
-from lic_train.metrics import to_uint8
-from lic_train.modules.layers.bottleneck import price
-from lic_train.modules.layers.escapes import gaussian_as_coded
-from lic_train.modules.layers.mixture import encode_mixture, fixed_point, mixture_bits
-from lic_train.modules.layers.symbols import (
+from lic_train.evaluation import measure as evaluation
+from lic_train.evaluation.rate_gap import CAUSES, RateGap, describe, rate_gap
+from lic_train.modules.entropy import accounts
+from lic_train.modules.entropy.bottleneck import price
+from lic_train.modules.entropy.escapes import gaussian_as_coded
+from lic_train.modules.entropy.mixture import encode_mixture, fixed_point, mixture_bits
+from lic_train.modules.entropy.symbols import (
     BYPASS,
     PRECISION,
     Tables,
@@ -30,7 +32,7 @@ from lic_train.modules.layers.symbols import (
     information,
     table_bits,
 )
-from lic_train.rate_gap import CAUSES, RateGap, describe, rate_gap
+from lic_train.rd import points as rd_points
 
 
 def sum_of_parts(gap: RateGap) -> float:

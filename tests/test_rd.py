@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from lic_train import rd
 from lic_train.errors import LicError
-from lic_train.report.table import results_table
+from lic_train.figures.terminal import results_table
+from lic_train.rd import curves as rd
 
 
 @dataclass(frozen=True)

@@ -16,25 +16,28 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lic_train import bd, cli, rd
-from lic_train.anchors import JPEG, JPEG2000, WEBP, Anchor, code
+from lic_train.anchors.choose import code
+from lic_train.anchors.image import JPEG, JPEG2000, WEBP, Anchor
+from lic_train.cli import _main as cli
 from lic_train.data.datamodule import Signals
 from lic_train.data.sources import Samples
 from lic_train.errors import LicError
-from lic_train.files import write_png
-from lic_train.rate_gap import RateGap
-from lic_train.rd_points import RDPoint, read_csv, write_csv
+from lic_train.evaluation.rate_gap import RateGap
+from lic_train.rd import bd
+from lic_train.rd import curves as rd
+from lic_train.rd.points import RDPoint, read_csv, write_csv
 from lic_train.report.gaps import read_gaps
 from lic_train.report.runs import find_runs
 from lic_train.report.series import collect
 from lic_train.report.write import write_report
+from lic_train.utils.files import write_png
 
 LMBDAS = (0.001, 0.004, 0.016, 0.064, 0.25)
 
 
 @cache
 def rows_of(anchor: Anchor, qualities: tuple[int, ...], side: int = 256) -> list[RDPoint]:
-    from lic_train import metrics
+    from lic_train.rd import metrics
 
     rows = []
     for signal in Signals(Samples("eval", longest_side=side)):

@@ -24,17 +24,17 @@ from torch import Tensor
 from torch.optim import Adam
 
 from lic_train.callbacks.checkpoints import BEST, LAST, PREVIOUS, Checkpoints
-from lic_train.callbacks.csv_log import CSVLog
 from lic_train.callbacks.stopping import Stopped, requeue
 from lic_train.data.datamodule import ImageDataModule
 from lic_train.data.sources import Samples
 from lic_train.data.transforms import RandomResizedCrop
 from lic_train.errors import TrainingError
-from lic_train.loss import RateDistortionLoss
+from lic_train.loggers.csv_log import CSVLog
 from lic_train.modules.codec_module import CodecModule
-from lic_train.muon import muon_and_adam
-from lic_train.rd_points import read_csv
-from lic_train.schedules import warmup_cosine
+from lic_train.rd.points import read_csv
+from lic_train.training.loss import RateDistortionLoss
+from lic_train.training.muon import muon_and_adam
+from lic_train.training.schedules import warmup_cosine
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 REPOSITORY = Path(__file__).parents[1]

@@ -12,15 +12,13 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
-from lic_train import metrics
-from lic_train.bitstream import Bitstream
-from lic_train.configs import config_dir
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.export import ready_copy
+from lic_train.codec.signal import to_uint8
 from lic_train.errors import BitstreamError
-from lic_train.export import ready_copy
-from lic_train.modules.codecs.progressive import ProgressiveCodec
+from lic_train.modules.codecs.base.progressive import ProgressiveCodec
 from lic_train.modules.codecs.rnn import RNN
-from lic_train.modules.layers.binarizer import Binarizer
-from lic_train.modules.layers.bits import (
+from lic_train.modules.entropy.bits import (
     decode_signs,
     encode_signs,
     pack_numbers,
@@ -29,7 +27,9 @@ from lic_train.modules.layers.bits import (
     unpack_numbers,
     unpack_signs,
 )
-from lic_train.modules.layers.tiles import Grid
+from lic_train.modules.layers.binarizer import Binarizer
+from lic_train.modules.layers.padding import Grid
+from lic_train.utils.configs import config_dir
 
 CONVOLUTIONAL, PATCHES = "rnn", ["rnn_fc", "residual_shared", "residual_distinct"]
 
@@ -255,7 +255,7 @@ def test_every_tile_meets_the_target_or_gets_all_iterations(stem: str, zoo: Zoo)
 
 
 def _error(grid: Grid, decoded: Tensor, x: Tensor) -> Tensor:
-    shown = metrics.to_uint8(decoded[0])[None].float() / 255
+    shown = to_uint8(decoded[0])[None].float() / 255
     return grid.mse(grid.split(shown), x)
 
 

@@ -23,10 +23,12 @@ from safetensors.torch import load_file
 from test_loggers import WandbFile
 
 from lic_train import __main__ as train
-from lic_train import cli
-from lic_train.data.images import read_image, write_png
+from lic_train.cli import _main as cli
+from lic_train.data.io.images import read_image
 from lic_train.data.sources import Samples
-from lic_train.experiment import build, fit
+from lic_train.experiment.build import build
+from lic_train.experiment.run import fit
+from lic_train.utils.files import write_png
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 REPOSITORY = Path(__file__).parents[1]
@@ -183,11 +185,11 @@ def test_compress_and_decompress_in_fresh_processes(run: Path, tmp_path: Path) -
     (row,) = [row for row in rows(run) if row["codec"] == "edic"]
     image, file, decoded = (tmp_path / name for name in ("x.png", "x.lic", "decoded.png"))
     write_png(image, Samples("eval", limit=1, longest_side=128).pixels(0))
-    done = python("lic_train.cli", "compress", image, file, "--model", run)
+    done = python("lic_train.cli._main", "compress", image, file, "--model", run)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert f"{row['bytes']} bytes, {float(row['bpp']):.4f} bpp" in done.stdout
     assert file.read_bytes() == (run / "bitstreams" / f"{row['image']}_r0.lic").read_bytes()
-    done = python("lic_train.cli", "decompress", file, decoded, "--model", run)
+    done = python("lic_train.cli._main", "decompress", file, decoded, "--model", run)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     expected = read_image(run / "reconstructions" / f"{row['image']}_r0.png").pixels
     assert torch.equal(read_image(decoded).pixels, expected)

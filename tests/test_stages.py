@@ -12,9 +12,9 @@ from conftest import Zoo
 from test_training import crops, module, trainer
 from torch.optim import Adam
 
-from lic_train.codec import TABLES
+from lic_train.codec.contract import TABLES
+from lic_train.codec.export import load_weights, ready_copy, save_codec
 from lic_train.errors import ModelError
-from lic_train.export import load_weights, ready_copy, save_codec
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

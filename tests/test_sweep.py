@@ -16,10 +16,10 @@ from conftest import SHRUNK_EDIC
 from PIL import Image
 from test_resume import outcome, wait_for
 
-from lic_train import cli
+from lic_train.cli import _main as cli
 from lic_train.data.sources import ImageFolder, Samples
 from lic_train.errors import LicError
-from lic_train.rd_points import RDPoint, read_csv, write_csv
+from lic_train.rd.points import RDPoint, read_csv, write_csv
 from lic_train.report.runs import find_runs
 from lic_train.sweep import identity
 from lic_train.sweep.launchers import Local
@@ -171,7 +171,7 @@ WRITES = (
     ],
 )
 def test_what_cannot_begin_says_so(override: str, words: str, tmp_path: Path) -> None:
-    from lic_train.faults import describe
+    from lic_train.utils.faults import describe
 
     with pytest.raises(Exception) as caught:
         planned(tmp_path, "lmbda=1,2", override)

@@ -22,16 +22,17 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.utils.data import DataLoader
 
-from lic_train.codec import TABLES, Codec
-from lic_train.configs import config_dir
+from lic_train.codec import Codec
+from lic_train.codec.contract import TABLES
+from lic_train.codec.export import ready_copy
 from lic_train.data.datamodule import Batch, ImageDataModule
 from lic_train.data.sources import Samples
 from lic_train.data.transforms import RandomResizedCrop
 from lic_train.errors import TrainingError
-from lic_train.export import ready_copy
-from lic_train.loss import RateDistortionLoss
 from lic_train.modules.codec_module import CodecModule
-from lic_train.schedules import warmup_cosine
+from lic_train.training.loss import RateDistortionLoss
+from lic_train.training.schedules import warmup_cosine
+from lic_train.utils.configs import config_dir
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 BATCHES_PER_EPOCH = 4

@@ -18,8 +18,11 @@ import pytest
 import torch
 from test_evaluation import BITS, Pool, Signal, point, run
 
-from lic_train import evaluation, metrics, rd, rd_points
-from lic_train.bitstream import Bitstream
+from lic_train.codec.bitstream import Bitstream
+from lic_train.evaluation import measure as evaluation
+from lic_train.rd import curves as rd
+from lic_train.rd import metrics
+from lic_train.rd import points as rd_points
 
 Trap = tuple[Callable[[pytest.MonkeyPatch], None], Callable[[pytest.MonkeyPatch], None]]
 TRAPS: dict[str, Trap] = {}

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.callbacks import Checkpoint
 
-from lic_train.callbacks.csv_log import CSVLog
 from lic_train.callbacks.stopping import Stopping
-from lic_train.errors import TrainingError
-from lic_train.ranks import Leaving
+from lic_train.errors import ModelError, TrainingError
+from lic_train.loggers.csv_log import CSVLog
+from lic_train.utils.ranks import Leaving
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -189,3 +191,31 @@ def _step_shape(trainer: pl.Trainer) -> dict[str, int]:
         "batches a step": trainer.accumulate_grad_batches,
         "samples a batch": batch_size,
     }
+
+
+def newest_checkpoint(last: Path, module: pl.LightningModule) -> Path | None:
+    """``last``, or the one before where ``last`` is damaged; None where there is neither.
+
+    Looks before the trainer does: its own errors fill a screen.
+    """
+    advice = "give another hydra.run.dir, or delete it to start anew"
+    damaged = ""
+    for path in (last, last.with_name(PREVIOUS)):
+        if not path.is_file():
+            continue
+        try:
+            # Read whole: a file cut short would otherwise show only where it is cut.
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            state, step = loaded["state_dict"], loaded["global_step"]
+        except Exception as error:  # zip, pickle and torch each have their own
+            damaged = damaged or f"{path} is not a checkpoint ({type(error).__name__})"
+            continue
+        shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+        if shapes != {name: tensor.shape for name, tensor in state.items()}:
+            raise ModelError(f"{path} is a checkpoint of another model: {advice}")
+        if damaged and getattr(rank_zero_only, "rank", 0) == 0:
+            print(f"{damaged}: going on from {path.name} at step {step}", file=sys.stderr)
+        return path
+    if damaged:
+        raise ModelError(f"{damaged}: {advice}")
+    return None

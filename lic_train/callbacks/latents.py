@@ -14,8 +14,8 @@ from torch.nn.functional import interpolate
 
 from lic_train.callbacks.look import Findings, Look, one_image
 from lic_train.codec import Codec, Reconstruction
-from lic_train.evaluation import Signal
-from lic_train.report.latents import Density, Latents, latents_figure
+from lic_train.codec.signal import Signal
+from lic_train.figures.latents import Density, Latents, latents_figure
 
 DENSITIES = 6
 """Channels of a factorised prior whose densities are drawn: those that spread the most."""

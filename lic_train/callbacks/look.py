@@ -17,11 +17,11 @@ from pytorch_lightning.callbacks import Callback, WeightAveraging
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
-from lic_train.callbacks.loggers import log_pictures
 from lic_train.codec import Codec
+from lic_train.codec.export import ready_copy
+from lic_train.codec.signal import Signal
 from lic_train.errors import LicError
-from lic_train.evaluation import Signal
-from lic_train.export import ready_copy
+from lic_train.loggers.results import log_pictures
 
 
 @dataclass

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lic_train.anchors import choose
+from lic_train.anchors.choose import choose
+from lic_train.anchors.ladder import anchor_rows, cache_folder
 from lic_train.callbacks.look import Findings, Look
 from lic_train.codec import Codec
-from lic_train.evaluation import Signal, evaluate
-from lic_train.ladder import anchor_rows, cache_folder
-from lic_train.rd_points import RDPoint, write_csv
-from lic_train.report.figures import rd_curve_figure
-from lic_train.report.headline import headline
+from lic_train.codec.signal import Signal
+from lic_train.evaluation.measure import evaluate
+from lic_train.figures.curves import rd_curve_figure
+from lic_train.rd.headline import headline
+from lic_train.rd.points import RDPoint, write_csv
 
 
 class RDCurve(Look):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from lic_train import metrics
 from lic_train.callbacks.look import Findings, Look, one_image
 from lic_train.codec import Codec
-from lic_train.evaluation import Signal
-from lic_train.report.pictures import Decoded, reconstructions_figure
+from lic_train.codec.signal import Signal, to_uint8
+from lic_train.figures.pictures import Decoded, reconstructions_figure
+from lic_train.rd import metrics
 
 
 class Reconstructions(Look):
@@ -38,8 +38,8 @@ class Reconstructions(Look):
 
 def _decode(codec: Codec, x: torch.Tensor, rate: int, several: bool) -> Decoded:
     stream = codec.compress(x, rate)
-    decoded = metrics.to_uint8(codec.decompress(stream)[0])
-    reference = metrics.to_uint8(codec.reference(x, rate)[0])
+    decoded = to_uint8(codec.decompress(stream)[0])
+    reference = to_uint8(codec.reference(x, rate)[0])
     bpp = 8 * len(stream.to_bytes()) / (reference.numel() / 3)
     name = f"rate {rate}, " if several else ""
     label = f"{name}{bpp:.3f} bpp, {metrics.psnr(decoded, reference):.2f} dB"

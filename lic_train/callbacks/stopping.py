@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import distributed
 
-from lic_train.ranks import Leaving
+from lic_train.utils.ranks import Leaving
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """What announces the end: a scheduler's SIGTERM; SIGUSR1, by which Slurm warns beforehand

@@ -17,7 +17,7 @@ from lic_train.data.draws import Choices, Draw, Draws, Late, Note, StreamedDraws
 from lic_train.data.sources import ImageSource, ImageStream
 from lic_train.data.transforms import Crop, centre_crop
 from lic_train.errors import DataError
-from lic_train.ranks import rank_and_world_size
+from lic_train.utils.ranks import rank_and_world_size
 
 
 class Batch(NamedTuple):

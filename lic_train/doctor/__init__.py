@@ -1,5 +1,6 @@
-"""What is looked at before a week is spent.
+"""Preflight checks: what is examined before a long run starts.
 
-A check is a public function of one :class:`~lic_train.doctor.patient.Patient` that yields findings,
-in a file beside this one: `settings`, `images`, `files`, `step`. Checks are found, not listed.
+A check is a public function of one :class:`~lic_train.doctor.preflight.Preflight` that yields
+findings, in a file beside this one: `settings`, `images`, `files`, `step`. Checks are found, not
+listed.
 """

@@ -6,39 +6,40 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 
-from lic_train import doctor, experiment
-from lic_train.callbacks.checkpoints import LAST
-from lic_train.doctor.patient import Finding, Patient
-from lic_train.faults import describe
+from lic_train import doctor
+from lic_train.callbacks.checkpoints import LAST, newest_checkpoint
+from lic_train.doctor.preflight import Finding, Preflight
+from lic_train.experiment import build
+from lic_train.utils.faults import describe
 
-Check = Callable[[Patient], Iterator[Finding]]
+Check = Callable[[Preflight], Iterator[Finding]]
 
 
 def examine(overrides: Sequence[str]) -> list[Finding]:
     """All that is to be said of the run that these overrides make."""
     try:
-        cfg, hydra = experiment.compose(overrides)
+        cfg, hydra = build.compose(overrides)
     except Exception as error:
         return [_broken("config", error)]
-    patient = Patient(cfg, dict(hydra.runtime.choices), hydra)
-    findings = [f for check in _checks("settings") for f in _carefully(check, patient)]
+    preflight = Preflight(cfg, dict(hydra.runtime.choices), hydra)
+    findings = [f for check in _checks("settings") for f in _carefully(check, preflight)]
     cfg.logger = {}  # loggers would leave files behind
     try:
-        patient.experiment = experiment.build(cfg)
+        preflight.experiment = build.build(cfg)
     except Exception as error:
         return [*findings, _broken("config", error)]
-    findings += _carefully(start, patient)
+    findings += _carefully(start, preflight)
     # `step` last: it moves the weights that the others look at.
     for name in ("images", "files", "step"):
         for check in _checks(name):
-            findings += _carefully(check, patient)
+            findings += _carefully(check, preflight)
     return findings
 
 
-def start(p: Patient) -> Iterator[Finding]:
+def start(p: Preflight) -> Iterator[Finding]:
     """What the run would go on from."""
     trainer = p.experiment.trainer
-    last = experiment.newest_checkpoint(p.run_dir / "checkpoints" / LAST, p.experiment.module)
+    last = newest_checkpoint(p.run_dir / "checkpoints" / LAST, p.experiment.module)
     ranks = f"{trainer.world_size} x {trainer.accelerator.name()}"
     batch = f"{trainer.world_size * p.experiment.data.batch_size} samples a step on {ranks}"
     scale = p.experiment.module.lr_scale
@@ -55,10 +56,10 @@ def _checks(name: str) -> list[Check]:
     return sorted(own, key=lambda f: f.__code__.co_firstlineno)
 
 
-def _carefully(check: Check, patient: Patient) -> list[Finding]:
+def _carefully(check: Check, preflight: Preflight) -> list[Finding]:
     findings = []
     try:
-        for finding in check(patient):
+        for finding in check(preflight):
             findings.append(finding)
     except Exception as error:
         findings.append(_broken(check.__name__.replace("_", " "), error))

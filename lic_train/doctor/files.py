@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lic_train import accounts
-from lic_train.doctor.patient import Finding, Patient, finite
-from lic_train.export import ready_copy
+from lic_train.codec.export import ready_copy
+from lic_train.doctor.preflight import Finding, Preflight, finite
+from lic_train.modules.entropy import accounts
 
 GAP, GAP_BYTES = 1.25, 128
 """A file may be so many times what the likelihoods promise, and so many bytes."""
@@ -21,7 +21,7 @@ SAMPLE = 64
 """Pixels a side of the image that is coded."""
 
 
-def weights(p: Patient) -> Iterator[Finding]:
+def weights(p: Preflight) -> Iterator[Finding]:
     """Whether the weights that the run starts from are numbers."""
     codec = p.experiment.module.codec
     if not finite(codec):
@@ -31,7 +31,7 @@ def weights(p: Patient) -> Iterator[Finding]:
 
 
 @torch.no_grad()
-def tables(p: Patient) -> Iterator[Finding]:
+def tables(p: Preflight) -> Iterator[Finding]:
     """Whether the coder's tables cover the latents: a file about as long as promised."""
     module = p.experiment.module
     if not finite(module):
@@ -53,7 +53,7 @@ def tables(p: Patient) -> Iterator[Finding]:
         yield Finding("tables", said)
 
 
-def disk(p: Patient) -> Iterator[Finding]:
+def disk(p: Preflight) -> Iterator[Finding]:
     """Whether there is room for the checkpoints: three, and one that is being written."""
     module = p.experiment.module
     weights = sum(w.numel() * w.element_size() for w in module.parameters())

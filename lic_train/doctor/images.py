@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from lic_train.doctor.patient import Finding, Patient
+from lic_train.doctor.preflight import Finding, Preflight
 from lic_train.errors import DataError
 
 LOOKED_AT = 500
@@ -24,7 +24,7 @@ INNER = 4
 """Positions a side of the coarsest latents from which on a quarter of them is not at a border."""
 
 
-def input_range(p: Patient) -> Iterator[Finding]:
+def input_range(p: Preflight) -> Iterator[Finding]:
     """Whether networks would see images in [0, 1]."""
     x: Tensor = p.batch.x
     low, high = x.min().item(), x.max().item()
@@ -41,7 +41,7 @@ def input_range(p: Patient) -> Iterator[Finding]:
         yield Finding("input", seen)
 
 
-def crops(p: Patient) -> Iterator[Finding]:
+def crops(p: Preflight) -> Iterator[Finding]:
     """Whether crops are cut from images or made up by enlarging and padding."""
     data, codec = p.experiment.data, p.experiment.module.codec
     side = int(p.batch.x.shape[-1])
@@ -61,8 +61,8 @@ def crops(p: Patient) -> Iterator[Finding]:
     small = sum(s < side for s in sides)
     if small > len(sides) / 10:
         said = f"{small} of {len(sides)} images are smaller than a crop of {side} and are enlarged"
-        cure = f"data.crop_size={max(64, min(sides) // 64 * 64)}, or larger images"
-        yield Finding("image sizes", said, cure)
+        fix = f"data.crop_size={max(64, min(sides) // 64 * 64)}, or larger images"
+        yield Finding("image sizes", said, fix)
     elif sides:
         said = f"short sides {min(sides)} ... {max(sides)} pixels for crops of {side}"
         yield Finding("image sizes", said)
@@ -73,7 +73,7 @@ def crops(p: Patient) -> Iterator[Finding]:
             yield Finding("evaluation images", said, "larger ones, or loss=mse")
 
 
-def readable(p: Patient) -> Iterator[Finding]:
+def readable(p: Preflight) -> Iterator[Finding]:
     """Whether images decode: of large sets, those spread over the list."""
     data, bad = p.experiment.data, []
     if not hasattr(data.train_source, "__len__"):
@@ -94,7 +94,7 @@ def readable(p: Patient) -> Iterator[Finding]:
         yield Finding("images", count)
 
 
-def disjoint(p: Patient) -> Iterator[Finding]:
+def disjoint(p: Preflight) -> Iterator[Finding]:
     """Whether an evaluation image is a training image as well, under whatever name."""
     train, evaluated = (_files(s) for s in (p.experiment.data.train_source, _eval(p)))
     by_size: dict[int, list[Path]] = defaultdict(list)
@@ -110,7 +110,7 @@ def disjoint(p: Patient) -> Iterator[Finding]:
         yield Finding("overlap", said, "remove them from data.root, or give another data.eval_root")
 
 
-def _eval(p: Patient) -> Any:
+def _eval(p: Preflight) -> Any:
     source = p.experiment.data.eval_source
     return getattr(source, "source", source)  # of thumbnails, the photographs they are cut from
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
-from lic_train.doctor.patient import Finding, Patient
-from lic_train.export import check_device
+from lic_train.doctor.preflight import Finding, Preflight
+from lic_train.utils.device import check_device
 
 LAMBDAS = {"mse": (1e-4, 1.0), "ms_ssim": (0.5, 2000.0)}
 """What papers use, with room: CompressAI's are 0.0018-0.18 and 2.4-220."""
 
 
-def trade_off(p: Patient) -> Iterator[Finding]:
+def trade_off(p: Preflight) -> Iterator[Finding]:
     """Whether lmbda is of the scale of its metric."""
     metric, lmbda = str(p.cfg.loss.get("metric", "")), float(p.cfg.lmbda)
     low, high = LAMBDAS.get(metric, (0.0, float("inf")))
@@ -32,14 +32,14 @@ def trade_off(p: Patient) -> Iterator[Finding]:
     )
 
 
-def schedule(p: Patient) -> Iterator[Finding]:
+def schedule(p: Preflight) -> Iterator[Finding]:
     """Whether what is planned happens before the run ends."""
     steps = int(p.cfg.trainer.max_steps)
     scheduler: Any = p.cfg.get("scheduler") or {}
     late = [m for m in scheduler.get("milestones") or [] if steps <= m]
     if late:
-        cure = "set scheduler.milestones, or scheduler=cosine"
-        yield Finding("schedule", f"milestone {late[0]} is not before batch {steps}, the end", cure)
+        fix = "set scheduler.milestones, or scheduler=cosine"
+        yield Finding("schedule", f"milestone {late[0]} is not before batch {steps}, the end", fix)
     elif scheduler.get("warmup", 0) > steps // 2:
         said = f"{scheduler.warmup} batches of warm-up in a run of {steps}: half of it at most"
         yield Finding("schedule", said, f"scheduler.warmup={steps // 20}")
@@ -53,7 +53,7 @@ def schedule(p: Patient) -> Iterator[Finding]:
         yield Finding("checkpoints", "none are written: a kill loses all", "callbacks=default")
 
 
-def precision(p: Patient) -> Iterator[Finding]:
+def precision(p: Preflight) -> Iterator[Finding]:
     """Whether weights and likelihoods stay float32."""
     asked = str(p.cfg.trainer.precision)
     if asked in ("auto", "bf16-mixed", "32-true", "32"):
@@ -66,7 +66,7 @@ def precision(p: Patient) -> Iterator[Finding]:
         yield Finding("precision", said, "trainer.precision=auto")
 
 
-def run_folder(p: Patient) -> Iterator[Finding]:
+def run_folder(p: Preflight) -> Iterator[Finding]:
     """Whether the run can write where it wants to."""
     folder = p.run_dir
     while not folder.exists():
@@ -78,7 +78,7 @@ def run_folder(p: Patient) -> Iterator[Finding]:
         yield Finding("run folder", f"{folder} {why}", "hydra.run.dir=FOLDER")
 
 
-def wandb(p: Patient) -> Iterator[Finding]:
+def wandb(p: Preflight) -> Iterator[Finding]:
     """Whether Weights & Biases would ask for a login when nobody is there to answer."""
     logger: Any = p.cfg.logger.get("wandb")
     if not logger:
@@ -92,33 +92,33 @@ def wandb(p: Patient) -> Iterator[Finding]:
     if wandb.api.api_key:
         yield Finding("W&B", "online, logged in")
     else:
-        cure = "wandb login, or logger.wandb.offline=true"
-        yield Finding("W&B", "online, but nobody is logged in here", cure)
+        fix = "wandb login, or logger.wandb.offline=true"
+        yield Finding("W&B", "online, but nobody is logged in here", fix)
 
 
-def evaluation(p: Patient) -> Iterator[Finding]:
+def evaluation(p: Preflight) -> Iterator[Finding]:
     """Whether the device that codes the images in the end is there."""
     device = str(p.cfg.evaluation.device)
     check_device(device)
     yield Finding("evaluation", f"on {device}")
 
 
-def launcher(p: Patient) -> Iterator[Finding]:
+def launcher(p: Preflight) -> Iterator[Finding]:
     """Whether what is to start the jobs of a sweep is installed."""
     choice = str(p.choices.get("hydra/launcher") or "basic")
     target = str(p.hydra.launcher.get("_target_", "")) if p.hydra is not None else ""
     package = target.partition(".")[0]
     if package and find_spec(package) is None:
-        cure = f"install the package of hydra/launcher={choice}"
-        yield Finding("launcher", f"{choice} needs {package}, which is not installed", cure)
+        fix = f"install the package of hydra/launcher={choice}"
+        yield Finding("launcher", f"{choice} needs {package}, which is not installed", fix)
     elif "slurm" in choice and shutil.which("sbatch") is None:
-        cure = "start this on a node of the cluster, or leave hydra/launcher out"
-        yield Finding("launcher", f"{choice} needs sbatch, which is not here", cure)
+        fix = "start this on a node of the cluster, or leave hydra/launcher out"
+        yield Finding("launcher", f"{choice} needs sbatch, which is not here", fix)
     elif choice != "basic":
         yield Finding("launcher", choice)
 
 
-def slurm(p: Patient) -> Iterator[Finding]:
+def slurm(p: Preflight) -> Iterator[Finding]:
     """Whether Slurm started as many tasks as the run has ranks."""
     tasks, trainer = os.environ.get("SLURM_NTASKS"), p.cfg.trainer
     devices = trainer.get("devices")
@@ -126,5 +126,5 @@ def slurm(p: Patient) -> Iterator[Finding]:
         return
     ranks = devices * int(trainer.get("num_nodes", 1))
     if int(tasks) != ranks:
-        cure = f"sbatch --ntasks={ranks}, or trainer.devices and trainer.num_nodes to match"
-        yield Finding("Slurm", f"{tasks} tasks for {ranks} ranks", cure)
+        fix = f"sbatch --ntasks={ranks}, or trainer.devices and trainer.num_nodes to match"
+        yield Finding("Slurm", f"{tasks} tasks for {ranks} ranks", fix)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from lic_train.doctor.patient import Finding, Patient, finite
+from lic_train.doctor.preflight import Finding, Preflight, finite
 
 LARGE_STEP = 0.3
 """Share of a weight's size that a first step may move it by; usual are 0.001-0.05."""
 
 
-def one_step(p: Patient) -> Iterator[Finding]:
+def one_step(p: Preflight) -> Iterator[Finding]:
     """Forward, backward and an optimizer's step on the first batch, on the run's device."""
     module, trainer = p.experiment.module, p.experiment.trainer
     optimizers = module.configure_optimizers()

@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 
 from lic_train.codec import Codec
 from lic_train.errors import TrainingError
-from lic_train.loss import Lagrangian, RateDistortionLoss
-from lic_train.optim import OptimizerFactory, build_optimizer, clip
-from lic_train.ranks import Leaving, gathered, mean_over_ranks
+from lic_train.training.loss import Lagrangian, RateDistortionLoss
+from lic_train.training.optim import OptimizerFactory, build_optimizer, clip
+from lic_train.utils.ranks import Leaving, gathered, mean_over_ranks
 
 
 class CodecModule(pl.LightningModule):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from lic_train.report.figures import most_detail
+from lic_train.figures.curves import most_detail
 from lic_train.report.section import Section, point_names
 from lic_train.report.series import Series
 

@@ -9,13 +9,13 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from lic_train.bd import METRICS
-from lic_train.rd import Curve
+from lic_train.figures.curves import COLOURS, GREY
+from lic_train.rd.bd import METRICS
+from lic_train.rd.curves import Curve
 from lic_train.report.crops import Crop
-from lic_train.report.figures import COLOURS, GREY
 from lic_train.report.gaps import gaps_of, gaps_table
+from lic_train.report.html_tables import bd_matrix, hull_table, per_image, points_table, saved_table
 from lic_train.report.section import Section, point_names
-from lic_train.report.tables import bd_matrix, hull_table, per_image, points_table, saved_table
 
 GREYS = (GREY, "#5f6b7a", "#a7b0ba")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4")

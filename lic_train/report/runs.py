@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from lic_train.configs import flat
 from lic_train.errors import DataError
-from lic_train.rd_points import RDPoint, read_csv
+from lic_train.rd.points import RDPoint, read_csv
+from lic_train.utils.configs import flat
 
 ROWS, POINT = "rd_points.csv", "point.json"
 REPEATS = ("sweep.json", "bd_rate.csv")

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from lic_train import bd, published, rd
-from lic_train.bd import Comparison
 from lic_train.errors import LicError
-from lic_train.published import PublishedCurve
-from lic_train.rd import Curve, RateSaved
-from lic_train.rd_points import RDPoint
+from lic_train.rd import bd, published
+from lic_train.rd import curves as rd
+from lic_train.rd.bd import Comparison
+from lic_train.rd.curves import Curve, RateSaved
+from lic_train.rd.points import RDPoint
+from lic_train.rd.published import PublishedCurve
 from lic_train.report.series import Series
 
 

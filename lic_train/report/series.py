@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lic_train.rd_points import RDPoint
+from lic_train.rd.points import RDPoint
 from lic_train.report.runs import Run
 
 ALONG = ("lmbda", "loss.lmbda")

@@ -10,19 +10,19 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from lic_train.environment import environment
 from lic_train.errors import DataError
-from lic_train.files import write_whole
-from lic_train.rate_gap import RateGap
-from lic_train.rd_points import write_csv
+from lic_train.evaluation.rate_gap import RateGap
+from lic_train.figures.curves import rd_curve_figure
+from lic_train.rd.points import write_csv
 from lic_train.report.crops import crops
-from lic_train.report.figures import rd_curve_figure
 from lic_train.report.gaps import gaps_of
 from lic_train.report.html import page
+from lic_train.report.html_tables import differences_table, table
 from lic_train.report.runs import Run, find_runs
 from lic_train.report.section import Section, sections
 from lic_train.report.series import ALONG, collect, settings
-from lic_train.report.tables import differences_table, table
+from lic_train.utils.environment import environment
+from lic_train.utils.files import write_whole
 
 
 @dataclass(frozen=True)

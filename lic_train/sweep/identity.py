@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from lic_train.configs import flat
+from lic_train.utils.configs import flat
 
 IGNORED = (
     "run_dir",

@@ -19,10 +19,10 @@ from hydra.core.override_parser.types import Override
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lic_train.configs import config_dir, flat
 from lic_train.sweep import identity
 from lic_train.sweep.launchers import Launcher
 from lic_train.sweep.state import POINT, SWEEP, SweepError, read, write
+from lic_train.utils.configs import config_dir, flat
 
 OF_THE_SWEEP = ("sweep", "hydra/launcher", "hydra.launcher", "hydra.sweep", "hydra.mode")
 """Overrides that are not handed on to the points."""

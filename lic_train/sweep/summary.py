@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lic_train.rd_points import RDPoint, read_csv, write_csv, write_summary
-from lic_train.report.figures import rd_curve_figure
-from lic_train.report.table import print_table, results_table
+from lic_train.figures.curves import rd_curve_figure
+from lic_train.figures.terminal import print_table, results_table
+from lic_train.rd.points import RDPoint, read_csv, write_csv, write_summary
 from lic_train.report.write import write_report
 from lic_train.sweep.state import POINT, about, read
 

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lic_train.bitstream import read_varints, varint
-from lic_train.codec import Codec, Reconstruction, Shape
+from lic_train.codec import Codec, Reconstruction
+from lic_train.codec.bitstream import read_varints, varint
+from lic_train.codec.contract import Shape
 from lic_train.errors import BitstreamError, ModelError
-from lic_train.modules.codecs.transform import TransformCodec, joined
-from lic_train.modules.layers.exact import exactly
+from lic_train.modules.codecs.base.transform import TransformCodec, joined
+from lic_train.modules.entropy.exact import exactly
 from lic_train.modules.layers.liff import LIFF
 
 Size = tuple[int, int]

@@ -6,10 +6,10 @@ from compressai.entropy_models import GaussianConditional
 from compressai.layers import MaskedConv2d
 from torch import Tensor
 
-from lic_train.modules.codecs.gaussian import GaussianCodec
-from lic_train.modules.codecs.transform import LATENT_STRIDE
+from lic_train.modules.codecs.base.gaussian import GaussianCodec
+from lic_train.modules.codecs.base.transform import LATENT_STRIDE
+from lic_train.modules.entropy.wavefront import Code, wavefront
 from lic_train.modules.layers import transforms
-from lic_train.modules.layers.wavefront import Code, wavefront
 
 
 class ContextOnly(GaussianCodec):

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lic_train.bitstream import Bitstream
-from lic_train.codec import Codec, Reconstruction, Shape
+from lic_train.codec import Codec, Reconstruction
+from lic_train.codec.bitstream import Bitstream
+from lic_train.codec.contract import Shape
 from lic_train.errors import BitstreamError, ModelError
-from lic_train.modules.codecs.frames import (
+from lic_train.modules.codecs.base.frames import (
     INTRA,
     LEVELS,
     PREDICTED,
@@ -20,9 +21,9 @@ from lic_train.modules.codecs.frames import (
     Encode,
     Estimate,
 )
-from lic_train.modules.codecs.transform import TransformCodec, joined
-from lic_train.modules.layers.exact import exactly, snap
-from lic_train.modules.layers.warp import warp
+from lic_train.modules.codecs.base.transform import TransformCodec, joined
+from lic_train.modules.entropy.exact import exactly, snap
+from lic_train.modules.layers.motion import warp
 
 
 class Steps(NamedTuple):

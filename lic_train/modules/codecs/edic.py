@@ -9,14 +9,11 @@ import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianMixtureConditional
 from torch import Tensor, nn
 
-from lic_train import accounts
-from lic_train.modules.codecs.hyperprior import HyperpriorCodec
-from lic_train.modules.codecs.transform import float32
-from lic_train.modules.layers import transforms
-from lic_train.modules.layers.attention import ChannelAttention
-from lic_train.modules.layers.enhancement import Enhancement
-from lic_train.modules.layers.exact import exactly
-from lic_train.modules.layers.mixture import (
+from lic_train.modules.codecs.base.hyperprior import HyperpriorCodec
+from lic_train.modules.codecs.base.transform import float32
+from lic_train.modules.entropy import accounts
+from lic_train.modules.entropy.exact import exactly
+from lic_train.modules.entropy.mixture import (
     REACH,
     Mixture,
     as_coded,
@@ -26,8 +23,11 @@ from lic_train.modules.layers.mixture import (
     fixed_point,
     mixture_bits,
 )
+from lic_train.modules.entropy.symbols import information, seal, unseal, verify
+from lic_train.modules.layers import transforms
+from lic_train.modules.layers.attention import ChannelAttention
+from lic_train.modules.layers.enhancement import Enhancement
 from lic_train.modules.layers.padding import crop_to
-from lic_train.modules.layers.symbols import information, seal, unseal, verify
 
 
 class EDIC(HyperpriorCodec):

@@ -10,17 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lic_train.codec import Codec, Reconstruction, Shape, bits
+from lic_train.codec import Codec, Reconstruction
+from lic_train.codec.contract import Shape, bits
 from lic_train.errors import BitstreamError, LicError, ModelError
+from lic_train.modules.entropy.logistic import LogisticConditional, LogisticDecoder, LogisticEncoder
+from lic_train.modules.entropy.symbols import Tables, seal, unseal, verify
 from lic_train.modules.layers.coupling import Bijection, Level
-from lic_train.modules.layers.logistic import (
-    LogisticConditional,
-    LogisticDecoder,
-    LogisticEncoder,
-)
 from lic_train.modules.layers.padding import ceil_div, crop_to, pad_to_multiple
 from lic_train.modules.layers.prior import ConditionalPrior, FixedPrior
-from lic_train.modules.layers.symbols import Tables, seal, unseal, verify
 
 PIXEL = 1 / 255
 """One step of an 8-bit pixel, in units of x and, as the transform has no gain, of the latents."""

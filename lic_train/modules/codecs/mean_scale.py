@@ -6,10 +6,10 @@ import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import Tensor
 
-from lic_train.modules.codecs.gaussian import GaussianCodec
+from lic_train.modules.codecs.base.gaussian import GaussianCodec
+from lic_train.modules.entropy.exact import exactly
+from lic_train.modules.entropy.wavefront import Code
 from lic_train.modules.layers import transforms
-from lic_train.modules.layers.exact import exactly
-from lic_train.modules.layers.wavefront import Code
 
 
 class MeanScale(GaussianCodec):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lic_train.modules.codecs.base.transform import LATENT_STRIDE
 from lic_train.modules.codecs.mean_scale import MeanScale
-from lic_train.modules.codecs.transform import LATENT_STRIDE
-from lic_train.modules.layers.exact import exactly
+from lic_train.modules.entropy.exact import exactly
+from lic_train.modules.entropy.wavefront import Code
 from lic_train.modules.layers.odd_padding import OddAnalysis, OddSynthesis
-from lic_train.modules.layers.wavefront import Code
 
 
 class MeanScaleOdd(MeanScale):

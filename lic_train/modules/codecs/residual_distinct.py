@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from lic_train.modules.codecs.patch import PatchCodec
+from lic_train.modules.codecs.base.patch import PatchCodec
 from lic_train.modules.layers.conv_lstm import Stages
 from lic_train.modules.layers.patches import decoder, encoder
 

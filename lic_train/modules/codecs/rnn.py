@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from lic_train.modules.codecs.progressive import ProgressiveCodec
+from lic_train.modules.codecs.base.progressive import ProgressiveCodec
 from lic_train.modules.layers.conv_lstm import Chain, ConvLSTM, conv
 
 

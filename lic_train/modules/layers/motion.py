@@ -1,4 +1,4 @@
-"""Motion estimation by a pyramid of small networks, each refining what the coarser one saw."""
+"""Motion: a pyramid of small networks that estimates it, and warping along it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic_train.modules.layers.padding import crop_to, pad_to_multiple
-from lic_train.modules.layers.warp import warp
 
 
 class MotionPyramid(nn.Module):
@@ -49,6 +48,25 @@ class MotionPyramid(nn.Module):
             reach = max(image.shape[-2:])  # nothing moves further than across the picture
             motion = (motion + net(features).float()).clamp(-reach, reach)
         return crop_to(motion, height, width)
+
+
+def warp(reference: Tensor, motion: Tensor) -> Tensor:
+    """``out(p) = reference(p + motion(p))``, bilinear; beyond the border lies the border.
+
+    Positions are counted between the centres of the corner pixels (``align_corners=True``, what
+    ``grid_sample`` meant when DVC was written): no motion is the identity, a whole one a shift.
+
+    Args:
+        reference: ``(N, C, H, W)``.
+        motion: ``(N, 2, H, W)``, in pixels, horizontal first; of the reference's type.
+    """
+    height, width = reference.shape[-2:]
+    rows = torch.arange(height, device=motion.device, dtype=motion.dtype)[:, None]
+    columns = torch.arange(width, device=motion.device, dtype=motion.dtype)
+    x = 2 * (columns + motion[:, 0]) / max(width - 1, 1) - 1
+    y = 2 * (rows + motion[:, 1]) / max(height - 1, 1) - 1
+    grid = torch.stack((x, y), dim=-1)
+    return F.grid_sample(reference, grid, "bilinear", "border", align_corners=True)
 
 
 def _refine(features: int) -> nn.Sequential:

@@ -1,0 +1,62 @@
+"""Code a folder of images or of videos to files, beside anchors; write the RD tables."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lic_train.cli._shared import model_arguments
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("model", type=Path, metavar="RUN")
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--frames", type=int, metavar="N", help="of videos, in clips of N frames")
+    parser.add_argument("--save-images", type=int, default=3, metavar="N")
+    parser.add_argument(
+        "--anchors",
+        nargs="+",
+        default=["jpeg"],
+        metavar="CODEC",
+        help="conventional codecs beside it (default: jpeg); see lic anchors",
+    )
+    parser.add_argument(
+        "--perceptual",
+        nargs="+",
+        default=[],
+        metavar="DISTANCE",
+        help="lpips and dists, as more columns of rd_points.csv",
+    )
+    model_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Code a folder and say what came out."""
+    from lic_train.codec.export import read_about
+    from lic_train.data.datamodule import Signals
+    from lic_train.data.sets.clips import clips
+    from lic_train.data.sources import ImageFolder, ImageSource
+    from lic_train.evaluation.evaluate import conclude, judge
+
+    about = read_about(options.model)
+    if options.frames is None:
+        source: ImageSource = ImageFolder(options.data)
+    else:
+        source = clips(None, "eval", options.data, frames=options.frames)
+    name = str(about.get("name", "codec"))
+    points = judge(
+        options.model,
+        Signals(source),
+        out_dir=options.out,
+        dataset=options.data.resolve().name,
+        name=name,
+        lmbda=about.get("lmbda"),
+        save_images=options.save_images,
+        device=options.device,
+        overrides=options.set,
+        anchors=options.anchors,
+        perceptual=options.perceptual,
+    )
+    conclude(points, name, options.out.resolve())

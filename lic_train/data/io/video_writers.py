@@ -1,0 +1,63 @@
+"""Decoded frames to files, all or nothing: a folder of PNG images, or one y4m."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lic_train.errors import DataError
+from lic_train.utils.files import write_png
+
+FRAMES_PER_SECOND = 25
+"""Of a y4m, which must say so; what players do with it changes no pixel."""
+
+
+def write_frames(path: str | Path, frames: Tensor) -> None:
+    """Write uint8 (T, 3, H, W) as `00000.png`, `00001.png`, ... into a folder that is new or empty.
+
+    Raises DataError if it is neither or cannot be written.
+    """
+    folder = Path(path)
+    temporary = folder.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.mkdir()
+        for number, frame in enumerate(frames):
+            write_png(temporary / f"{number:05d}.png", frame, make_folder=False)
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_y4m(path: str | Path, frames: Tensor) -> None:
+    """Write uint8 (T, 3, H, W) as one y4m file of BT.601 YCbCr at full resolution (4:4:4).
+
+    Raises DataError if it cannot be written or PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise DataError("videos need PyAV; run: pip install 'lic_train[video]'") from None
+    file = Path(path)
+    temporary = file.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        with av.open(str(temporary), "w", format="yuv4mpegpipe") as container:
+            stream: Any = container.add_stream("wrapped_avframe", rate=FRAMES_PER_SECOND)
+            stream.height, stream.width = frames.shape[-2:]
+            stream.pix_fmt = "yuv444p"
+            for pixels in frames:
+                rgb = pixels.permute(1, 2, 0).contiguous().numpy()
+                frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv444p")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        os.replace(temporary, file)
+    except (OSError, av.error.FFmpegError) as error:
+        raise DataError(f"{file} cannot be written: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Sets of images and clips that have a layout of their own."""

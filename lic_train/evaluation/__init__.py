@@ -1,0 +1,1 @@
+"""What a codec is worth, measured on files that another process decodes."""

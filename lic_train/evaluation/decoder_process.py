@@ -1,0 +1,171 @@
+"""A second, fresh Python process that decodes files: what it shows was in the file.
+
+It knows the exported model and the files it is told, nothing of the encoder's memory. The two
+talk over the child's stdin and stdout: a line of JSON asks for one file; a line of JSON answers,
+followed by the raw pixels. The child ends when its stdin closes, so it never outlives the parent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from lic_train import errors
+from lic_train.codec import Codec
+from lic_train.errors import LicError
+from lic_train.evaluation.measure import local_decoder
+
+COMMAND = (sys.executable, "-m", "lic_train.evaluation.decoder_process")
+
+
+class DecoderProcess:
+    """A decoder for ``evaluate`` that runs in a process of its own; use it in a ``with``.
+
+    Args:
+        model_dir: an exported model, see ``lic_train.codec.export``.
+        device: where the child decodes.
+        environment: variables that differ from this process's, e.g. another ``OMP_NUM_THREADS``.
+        timeout_s: after so many seconds without an answer the child is killed.
+        command: what to start; a test starts one that loads its own codec and calls ``serve``.
+
+    Raises:
+        ModelError: on entering, when the child cannot load the model.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path,
+        device: str = "cpu",
+        environment: Mapping[str, str] | None = None,
+        timeout_s: float = 600.0,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        self.arguments = [*command, str(model_dir), device]
+        self.environment = {**os.environ, **(environment or {})}
+        # The child must import this very package, wherever it was imported from.
+        root = str(Path(__file__).resolve().parents[2])
+        paths = (root, self.environment.get("PYTHONPATH", ""))
+        self.environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        self.timeout_s = timeout_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+
+    def __enter__(self) -> DecoderProcess:
+        # To a file, not a pipe: nobody reads along, and a full pipe would stop the child.
+        self._log = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            self.arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=self.environment,
+        )
+        try:
+            self._answer(None)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __call__(self, path: Path) -> tuple[Tensor, float]:
+        """Decode a file: ``(C, H, W)`` uint8 pixels and the seconds the child measured.
+
+        Raises:
+            BitstreamError: the child refused the file; the text is the child's.
+            LicError: the child died or gave no answer in time.
+        """
+        return self._answer({"path": str(Path(path).resolve())})
+
+    def close(self) -> None:
+        """End the child. Closing twice does nothing."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _answer(self, request: dict[str, str] | None) -> tuple[Tensor, float]:
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise LicError("the decoder process is not running: use it inside its 'with'")
+        # Killing the child ends every wait on its pipes.
+        watchdog = threading.Timer(self.timeout_s, process.kill)
+        watchdog.start()
+        try:
+            if request is not None:
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.flush()
+            head: dict[str, Any] = json.loads(process.stdout.readline())
+            data = bytearray(process.stdout.read(head.get("bytes", 0)))
+            if len(data) != head.get("bytes", 0):
+                raise EOFError
+        except (OSError, EOFError, ValueError) as error:
+            process.kill()
+            raise LicError(self._obituary(process)) from error
+        finally:
+            watchdog.cancel()
+        if "error" in head:
+            raise getattr(errors, head["error"], LicError)(head["text"])
+        pixels = torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0)
+        return pixels.reshape(head.get("shape", [0])), head.get("seconds", 0.0)
+
+    def _obituary(self, process: subprocess.Popen[bytes]) -> str:
+        code, lines = process.wait(), [b"it left no message"]
+        if self._log is not None:
+            self._log.seek(0)
+            lines = self._log.read().strip().splitlines() or lines
+        last = lines[-1].decode(errors="replace")
+        return f"the decoder process ended or gave no answer in time (code {code}): {last}"
+
+
+def serve(load: Callable[[Path, str], Codec]) -> None:
+    """The child: load the model of ``sys.argv``, then decode what stdin names until it closes."""
+    # The answers own stdout; whatever a library prints goes to stderr and cannot garble them.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+
+    def answer(head: dict[str, Any], data: bytes = b"") -> None:
+        answers.write(json.dumps(head | {"bytes": len(data)}).encode() + b"\n" + data)
+        answers.flush()
+
+    model_dir, device = Path(sys.argv[1]), sys.argv[2]
+    try:
+        decode = local_decoder(load(model_dir, device), device)
+        answer({})
+    except LicError as error:
+        answer({"error": type(error).__name__, "text": str(error)})
+        return
+    for line in sys.stdin:
+        try:
+            pixels, seconds = decode(Path(json.loads(line)["path"]))
+            head = {"shape": list(pixels.shape), "seconds": seconds}
+            answer(head, pixels.contiguous().numpy().tobytes())
+        except LicError as error:
+            answer({"error": type(error).__name__, "text": str(error)})
+
+
+if __name__ == "__main__":
+    from lic_train.codec.export import load_codec
+
+    serve(load_codec)

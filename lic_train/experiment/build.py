@@ -1,0 +1,121 @@
+"""From a config to the objects of a run: the one reader of ``cfg`` beside the run itself."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, open_dict
+
+from lic_train.codec.export import load_weights
+from lic_train.errors import ModelError, TrainingError
+from lic_train.modules.codec_module import CodecModule
+from lic_train.utils.configs import config_dir
+
+
+@dataclass
+class Experiment:
+    """The objects of one run, built from its config."""
+
+    data: Any
+    module: CodecModule
+    trainer: pl.Trainer
+    model_config: DictConfig
+
+
+def compose(overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
+    """The config of ``python -m lic_train OVERRIDES``, and Hydra's own, without starting a run."""
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        cfg = hydra_compose("train", list(overrides), return_hydra_config=True)
+    with open_dict(cfg):
+        hydra = cfg.hydra
+        HydraConfig.instance().set_config(copy.deepcopy(cfg))
+        cfg.run_dir = str(Path(HydraConfig.get().run.dir).absolute())
+        del cfg["hydra"]
+    return cfg, hydra
+
+
+def build(cfg: DictConfig) -> Experiment:
+    """Instantiate data, codec, module and trainer; every key is a constructor argument."""
+    try:
+        pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"seed={cfg.seed} cannot be used: {error}") from None
+    data = instantiate(cfg.data)
+    codec = instantiate(cfg.model)
+    for key, run_dir in cfg.init_from.items():
+        if run_dir is None:
+            key = f"init_from.{key}"
+            raise ModelError(f"{key} is not given: add {key}=RUN, the folder of a finished run")
+        part, _, source = str(key).partition(" from ")
+        name = "" if part == "all" else part  # what a command line cannot write
+        load_weights(codec.part(name), Path(str(run_dir)), source or name)
+    trainer = instantiate(
+        cfg.trainer,
+        precision=resolve_precision(str(cfg.trainer.precision)),
+        default_root_dir=cfg.run_dir,
+        callbacks=[instantiate(c) for c in cfg.callbacks.values() if c],
+        logger=[instantiate(c) for c in cfg.logger.values() if c],
+    )
+    module = instantiate(cfg.module)(
+        codec,
+        instantiate(cfg.loss),
+        net=instantiate(cfg.optimizer.net),
+        aux=instantiate(cfg.optimizer.aux),
+        scheduler=instantiate(cfg.scheduler),
+        freeze=list(cfg.freeze),
+        lr_scale=scale_to_ranks(cfg.ranks, data, trainer),
+    )
+    return Experiment(data, module, trainer, cfg.model)
+
+
+def scale_to_ranks(ranks: DictConfig, data: Any, trainer: pl.Trainer) -> float:
+    """Give ``data`` the batch size of one rank; what to multiply the learning rates by.
+
+    Raises:
+        TrainingError: a batch that the ranks cannot share, or a word that is no choice.
+    """
+    world_size = int(trainer.world_size)
+    growth = {"none": lambda n: 1.0, "linear": float, "sqrt": math.sqrt}
+    if ranks.batch_size not in ("each", "total"):
+        raise TrainingError(f"ranks.batch_size is {ranks.batch_size!r}, not 'each' or 'total'")
+    if ranks.lr not in growth:
+        raise TrainingError(f"ranks.lr is {ranks.lr!r}, not one of {', '.join(growth)}")
+    if ranks.batch_size == "each":
+        return growth[ranks.lr](world_size)
+    if data.batch_size % world_size:
+        raise TrainingError(
+            f"{world_size} ranks cannot share batches of {data.batch_size} equally: make "
+            "data.batch_size a multiple, or say ranks.batch_size=each"
+        )
+    data.batch_size //= world_size
+    return 1.0
+
+
+def build_data(overrides: Sequence[str]) -> Any:
+    """The data module that training with these overrides would have. A first word without "=" is
+    the choice of ``data``."""
+    words = [f"data={word}" if "=" not in word else word for word in overrides[:1]]
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        return instantiate(hydra_compose("train", [*words, *overrides[1:]]).data)
+
+
+def resolve_precision(precision: str) -> str:
+    """ "auto" is bf16 where the processor or GPU computes in it, else float32."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bf16-mixed" if native else "32-true"

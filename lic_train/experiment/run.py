@@ -1,0 +1,157 @@
+"""A run: train, export, code the evaluation images to files, conclude."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import WandbLogger
+
+from lic_train.anchors.choose import choose
+from lic_train.callbacks import checkpoints
+from lic_train.callbacks.checkpoints import newest_checkpoint
+from lic_train.callbacks.stopping import Stopped, requeue
+from lic_train.codec import Codec
+from lic_train.codec.export import ready_copy, save_codec
+from lic_train.evaluation.evaluate import conclude, judge
+from lic_train.experiment.build import Experiment, build
+from lic_train.loggers.results import log_results
+from lic_train.rd.headline import headline
+from lic_train.rd.perceptual import distances
+from lic_train.utils.device import check_device
+from lic_train.utils.environment import environment
+from lic_train.utils.ranks import Leaving
+
+
+def run(cfg: DictConfig) -> Path:
+    """Train, export, code the evaluation images to files, report. Returns the run directory.
+
+    A run directory that holds ``checkpoints/last.ckpt`` is gone on with.
+    """
+    check_device(cfg.evaluation.device)
+    choose(cfg.evaluation.anchors)
+    distances(cfg.evaluation.perceptual)
+    run_dir = Path(cfg.run_dir).resolve()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if (run_dir.parent / "sweep.json").is_file():  # W&B shows the points of a sweep as one group
+        os.environ.setdefault("WANDB_RUN_GROUP", "/".join(run_dir.parent.parts[-2:]))
+    experiment = build(cfg)
+    trainer = experiment.trainer
+    start = newest_checkpoint(run_dir / "checkpoints" / checkpoints.LAST, experiment.module)
+    try:
+        if trainer.is_global_zero:
+            (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+            announce(experiment, cfg, run_dir)
+            (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+            settings: Any = OmegaConf.to_container(cfg, resolve=True)
+            for logger in trainer.loggers:
+                logger.log_hyperparams(settings)
+        train(experiment, start)
+        if trainer.is_global_zero:
+            export(cfg, experiment, run_dir)
+        trainer.strategy.barrier()  # what was exported is there, for every rank
+        points = judge(
+            run_dir,
+            experiment.data.signals(),
+            out_dir=run_dir,
+            dataset=dataset_name(cfg),
+            name=str(cfg.name),
+            lmbda=lmbda_of(cfg, experiment),
+            save_images=cfg.evaluation.save_images,
+            device=cfg.evaluation.device,
+            anchors=cfg.evaluation.anchors,
+            perceptual=cfg.evaluation.perceptual,
+        )
+        if trainer.is_global_zero:
+            name, step = str(cfg.name), trainer.global_step
+            numbers = headline(points, name, "rd")
+            log_results(trainer.loggers, points, name, numbers, run_dir, step)
+            conclude(points, str(cfg.name), run_dir)
+    except Stopped as stop:
+        again = f"the same command with hydra.run.dir={run_dir} goes on"
+        queued = requeue() if stop.signum == signal.SIGUSR1 else ""
+        line = f"lic_train: stopped by {stop.signum.name} after batch {stop.step}; {again}"
+        print("; ".join(filter(None, (queued, line))), file=sys.stderr)
+        raise
+    finally:
+        close(experiment.trainer.loggers)
+    return run_dir
+
+
+def close(loggers: list[Any]) -> None:
+    """W&B keeps one run open per process: the next job of a sweep would log into this one."""
+    if any(isinstance(logger, WandbLogger) for logger in loggers):
+        import wandb  # a second that only its users should wait for
+
+        wandb.finish()
+
+
+def fit(experiment: Experiment, last: Path) -> None:
+    """Train from the start or from ``last``; the callbacks leave the final state in ``last``.
+
+    Raises:
+        ModelError: ``last`` is of another model, or it and the one before are damaged.
+    """
+    train(experiment, newest_checkpoint(last, experiment.module))
+
+
+def train(experiment: Experiment, start: Path | None) -> None:
+    """Train from the start or from a whole checkpoint."""
+    try:
+        experiment.trainer.fit(
+            experiment.module,
+            datamodule=experiment.data,
+            ckpt_path=str(start) if start else None,
+            weights_only=True,
+        )
+    except SystemExit as error:
+        if experiment.trainer.interrupted and not isinstance(error, Stopped | Leaving):
+            raise KeyboardInterrupt from None  # what Lightning made an exit with 1 of
+        raise
+
+
+def announce(experiment: Experiment, cfg: DictConfig, run_dir: Path) -> None:
+    """Three lines that say what is about to happen."""
+    codec = experiment.module.codec
+    parameters = sum(p.numel() for p in codec.parameters()) / 1e6
+    data, trainer = experiment.data, experiment.trainer
+    print(f"codec  {cfg.name}: {type(codec).__name__}, {parameters:.2f} M parameters", end="")
+    lmbda = "" if codec.own_lmbda else f" lmbda {cfg.lmbda:g},"
+    print(f",{lmbda} {cfg.loss.get('metric', '')}")
+    print(f"data   {data.describe()}")
+    print(
+        f"train  {trainer.max_steps} batches of {data.batch_size}, {trainer.precision} on "
+        f"{trainer.num_devices} x {trainer.accelerator.name()}, into {run_dir}",
+        flush=True,
+    )
+
+
+def lmbda_of(cfg: DictConfig, experiment: Experiment) -> float | None:
+    """What tables say of the run's trade-off; None where the codec does not heed it."""
+    return None if experiment.module.codec.own_lmbda else float(cfg.lmbda)
+
+
+def dataset_name(cfg: DictConfig) -> str:
+    """What the rows call the evaluation images: the config's choice, or their folder's name."""
+    root = cfg.data.get("eval_root") or cfg.data.get("root")
+    folder = Path(str(root)).resolve().name if root else "samples"
+    return str(cfg.data.get("name") or folder)
+
+
+def export(cfg: DictConfig, experiment: Experiment, run_dir: Path) -> Codec:
+    """Write what decoding needs into the run directory."""
+    codec = ready_copy(experiment.module.codec, experiment.module.solves_quantiles)
+    return save_codec(
+        run_dir,
+        codec,
+        experiment.model_config,
+        name=str(cfg.name),
+        lmbda=lmbda_of(cfg, experiment),
+        metric=str(cfg.loss.get("metric", "")),
+        steps=experiment.trainer.global_step,
+    )

@@ -1,0 +1,1 @@
+"""What a run draws: curves, pictures, latents, and tables on the terminal."""

@@ -1,0 +1,1 @@
+"""Families that the codecs share: transforms, hyperpriors, progressive bits, frames."""

@@ -1,0 +1,101 @@
+"""Transform coding: an analysis transform, coded latents, a synthesis transform."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from lic_train.codec import Codec, Reconstruction
+from lic_train.codec.contract import Shape
+from lic_train.errors import BitstreamError
+from lic_train.modules.entropy.exact import exactly
+from lic_train.modules.layers.padding import ceil_div, crop_to, pad_to_multiple
+
+LATENT_STRIDE = 16
+"""Pixels a side that one position of y stands for."""
+
+
+class TransformCodec(Codec):
+    """``x -> g_a -> y -> (coded) -> y_hat -> g_s -> x_hat``; subclasses say how y is coded."""
+
+    stride: int = 64
+    """Sides are padded to multiples of this: 16 for y, times 4 where there is a z."""
+    num_chunks: int = 2
+    """Chunks per image, e.g. those of y and z."""
+    channels: int = 3
+    """Of the signal."""
+    exact: bool = False
+    """Out of training, synthesise in float64: for a codec that codes further signals from what
+    this one decodes, and must have it alike to the last bit in every process."""
+
+    g_a: nn.Module
+    g_s: nn.Module
+
+    @abstractmethod
+    def latents(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """y ``(N, M, h, w)`` to y_hat and the likelihoods of all that is coded for it."""
+
+    @abstractmethod
+    def encode_latents(self, y: Tensor) -> list[bytes]:
+        """Code y ``(1, M, h, w)``."""
+
+    @abstractmethod
+    def decode_latents(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor:
+        """y_hat ``(1, M, *size)``, equal to what eval-mode :meth:`latents` gives."""
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """Image ``(N, channels, H, W)`` of any size to y."""
+        return self.g_a(pad_to_multiple(x, self.stride))
+
+    def synthesise(self, y_hat: Tensor, height: int, width: int) -> Tensor:
+        """y_hat to the image ``(N, channels, height, width)``, unclamped."""
+        return crop_to(self.g_s(y_hat), height, width)
+
+    def _image(self, y_hat: Tensor, height: int, width: int) -> Tensor:
+        """As :meth:`synthesise`; float64 where the codec is ``exact``."""
+        if self.exact and not self.training:
+            image: Tensor = exactly(_Synthesis(self), y_hat, height=height, width=width)
+            return image
+        return self.synthesise(y_hat, height, width)
+
+    def forward(self, x: Tensor) -> list[Reconstruction]:
+        y = self.analyse(x)
+        y_hat, likelihoods = self.latents(y)
+        x_hat = self._image(y_hat, x.shape[-2], x.shape[-1])
+        return [Reconstruction(x_hat, x, likelihoods)]
+
+    def encode(self, x: Tensor, rate: float) -> list[bytes]:
+        return self.encode_latents(self.analyse(x))
+
+    def decode(self, chunks: list[bytes], shape: Shape, rate: int) -> Tensor:
+        if len(chunks) != self.num_chunks or len(shape) != 4 or shape[1] != self.channels:
+            raise BitstreamError("the stream does not hold what this codec writes")
+        height, width = shape[-2:]
+        steps = self.stride // LATENT_STRIDE
+        size = (ceil_div(height, self.stride) * steps, ceil_div(width, self.stride) * steps)
+        return self._image(self.decode_latents(chunks, size), height, width)
+
+
+class _Synthesis(nn.Module):
+    """A codec whose forward is its synthesis."""
+
+    def __init__(self, codec: TransformCodec) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, y_hat: Tensor, height: int, width: int) -> Tensor:
+        return self.codec.synthesise(y_hat, height, width)
+
+
+def joined(parts: list[Reconstruction]) -> Reconstruction:
+    """Reconstructions of single signals as that of their batch."""
+    likelihoods = {n: torch.cat([p.likelihoods[n] for p in parts]) for n in parts[0].likelihoods}
+    x_hat, target = (torch.cat([p[i] for p in parts]) for i in (0, 1))  # type: ignore[misc]
+    return parts[0]._replace(x_hat=x_hat, target=target, likelihoods=likelihoods)
+
+
+def float32(x: Tensor) -> torch.autocast:
+    """Context in which autocast is off: likelihoods are float32 whatever the bodies run in."""
+    return torch.autocast(x.device.type, enabled=False)

@@ -1,0 +1,1 @@
+"""The entropy path: whatever decides an index into a coder's table, and the coders themselves."""

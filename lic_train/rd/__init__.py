@@ -1,0 +1,1 @@
+"""Rate and distortion: metrics, rows, curves, BD-rate, published figures."""

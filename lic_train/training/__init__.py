@@ -1,0 +1,1 @@
+"""What makes weights better: loss, optimizers, schedules."""

@@ -1,0 +1,28 @@
+"""Where conf/ lies: beside the package in a checkout, inside it in a wheel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def config_dir() -> str:
+    """Absolute path of the config folder.
+
+    The checkout's own comes first: an editable install may leave a stale copy in the package.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for candidate in (package.parent / "conf", package / "conf"):
+        if (candidate / "train.yaml").is_file():
+            return str(candidate)
+    raise FileNotFoundError("conf/train.yaml is missing: install lic_train again")
+
+
+def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves by their dotted names; a list is a leaf, and so is what is empty."""
+    if isinstance(node, Mapping) and node:
+        for key, value in node.items():
+            yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
+    elif prefix:
+        yield prefix, node
