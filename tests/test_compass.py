@@ -51,8 +51,8 @@ def test_odd_padding_halves_upwards_and_weights_are_mean_scales() -> None:
         assert codec(x)[0].x_hat.shape == x.shape
 
 
-def test_straight_through_decodes_rounded_latents_with_the_gradient_of_unrounded_ones() -> None:
-    codec = MeanScaleOdd(8, 16, straight_through=True)
+def test_mixed_quantisation_decodes_rounded_latents_with_the_gradient_of_unrounded_ones() -> None:
+    codec = MeanScaleOdd(8, 16, quantise="mixed")
     y = torch.randn(1, 16, 4, 4, requires_grad=True)
     means = torch.rand(1, 16, 4, 4, requires_grad=True)
     y_hat = codec.decoded(y, y, means)

@@ -66,8 +66,7 @@ class Compass(Codec):
         prediction_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        last: Any = residual.g_s[-1]  # type: ignore[index]
-        last.bias.data.zero_()  # a residual begins at nothing, not at grey
+        residual.begin_signed()
         self.base, self.residual, self.predictor = base, residual, predictor
         self.scales = growing(scales)
         self.scale_ranges = [(low, high) for low, high in scale_ranges]

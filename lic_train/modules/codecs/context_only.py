@@ -6,7 +6,7 @@ from compressai.entropy_models import GaussianConditional
 from compressai.layers import MaskedConv2d
 from torch import Tensor
 
-from lic_train.modules.codecs.base.gaussian import GaussianCodec
+from lic_train.modules.codecs.base.gaussian import GaussianCodec, start_entropy
 from lic_train.modules.codecs.base.transform import LATENT_STRIDE
 from lic_train.modules.entropy.wavefront import Code, wavefront
 from lic_train.modules.layers import transforms
@@ -26,18 +26,30 @@ class ContextOnly(GaussianCodec):
     Args:
         N: channels of the transforms.
         M: channels of y.
+        start: "wavelet": the transforms begin as a wavelet packet, see :mod:`.layers.wavelet`;
+            "random": as noise.
+        start_lmbda: the trade-off that a wavelet start is made for.
+        quantise: what stands for rounding in training, see :mod:`.base.quantise`.
     """
 
     stride = LATENT_STRIDE
     num_chunks = 1
 
-    def __init__(self, N: int = 192, M: int = 192) -> None:
+    def __init__(
+        self,
+        N: int = 192,
+        M: int = 192,
+        start: str = "random",
+        start_lmbda: float = 0.0067,
+        quantise: str = "noise",
+    ) -> None:
         super().__init__()
         self.g_a = transforms.analysis(N, M)
         self.g_s = transforms.synthesis(N, M)
         self.context_prediction = MaskedConv2d(M, 2 * M, kernel_size=5, padding=2)
         self.entropy_parameters = transforms.entropy_parameters(2 * M, M)
         self.gaussian_conditional = GaussianConditional(None)
+        start_entropy(self.entropy_parameters[-1], self.begin(start, start_lmbda, quantise))
 
     def side(self, y: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
         return None, {}

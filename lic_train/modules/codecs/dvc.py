@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -97,14 +97,12 @@ class DVC(Codec):
             raise ModelError(f"motion_codec codes {motion_codec.channels} channels, motion has 2")
         if gop < 1:
             raise ModelError(f"gop is {gop}: a group has at least 1 frame")
-        if motion_codec is not None:
+        if motion_codec is not None and motion_codec.start == "random":
             _awake(motion_codec.g_a)
             _awake(motion_codec.g_s)
         for coder in (residual, motion_codec):
             if coder is not None:
-                last: Any = coder.g_s[-1]  # type: ignore[index]
-                last.weight.data *= 0.1  # begins at nothing, not at grey
-                last.bias.data.zero_()
+                coder.begin_signed(strength=0.1)
         self.intra, self.residual = intra, residual
         self.motion, self.motion_codec = motion, motion_codec
         self.compensation = compensation

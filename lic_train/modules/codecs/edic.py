@@ -10,6 +10,7 @@ from compressai.entropy_models import EntropyBottleneck, GaussianMixtureConditio
 from torch import Tensor, nn
 
 from lic_train.modules.codecs.base.hyperprior import HyperpriorCodec
+from lic_train.modules.codecs.base.quantise import straight_through
 from lic_train.modules.codecs.base.transform import float32
 from lic_train.modules.entropy import accounts
 from lic_train.modules.entropy.exact import exactly
@@ -55,6 +56,10 @@ class EDIC(HyperpriorCodec):
         enhancement_blocks: its depth.
         hyper_input: "signed" feeds y to h_a, "abs" its magnitude.
         channels: of the signal; with 2 it codes motion fields. Enhancement wants 3.
+        start: "wavelet": the transforms begin as a wavelet packet, see :mod:`.layers.wavelet`;
+            "random": as noise.
+        start_lmbda: the trade-off that a wavelet start is made for.
+        quantise: what stands for rounding in training, see :mod:`.base.quantise`.
     """
 
     def __init__(
@@ -67,6 +72,9 @@ class EDIC(HyperpriorCodec):
         enhancement_blocks: int = 3,
         hyper_input: Literal["signed", "abs"] = "signed",
         channels: int = 3,
+        start: str = "random",
+        start_lmbda: float = 0.0067,
+        quantise: str = "noise",
     ) -> None:
         super().__init__()
         if gmm_k < 1:
@@ -94,6 +102,31 @@ class EDIC(HyperpriorCodec):
             if enhancement_channels
             else nn.Identity()
         )
+        scales = self.begin(start, start_lmbda, quantise)
+        if scales is not None:
+            self._start_entropy(scales)
+
+    @torch.no_grad()
+    def _start_entropy(self, scales: Tensor) -> None:
+        """Let the mixtures begin at these scales ``(M,)`` around zero: what h_s ends in is handed
+        through the 1x1 layers, the last of which has no bias; the first component is as wide as
+        it says, the others 0.4 times as wide."""
+        h_s: Any = self.h_s
+        last = h_s[-1]
+        last.bias.zero_()
+        last.bias[: len(scales)] = scales
+        layers: Any = self.entropy_parameters
+        first, _, middle, _, parameters = layers
+        M = len(scales)
+        through = torch.eye(M)
+        for layer in (first, middle):
+            layer.weight[:M] *= 0.1
+            layer.weight[:M, :M, 0, 0] = through
+            layer.bias[:M] = 0
+        for k in range(self.gmm_k):
+            rows = slice(k * M, (k + 1) * M)
+            parameters.weight[rows] *= 0.1
+            parameters.weight[rows, :M, 0, 0] = through if k == 0 else 0.4 * through
 
     def analyse(self, x: Tensor) -> Tensor:
         return self.attention_y(super().analyse(x))
@@ -120,8 +153,12 @@ class EDIC(HyperpriorCodec):
         weights = by_component.softmax(dim=1).flatten(1, 2)
         model: Any = self.gaussian_conditional
         scales, means = scales.float(), means.float()
-        y_hat = model.quantize(y, "noise" if self.training else "dequantize")
-        likelihood = model._likelihood(y_hat, scales, means, weights)
+        if self.training and self.quantise == "ste":
+            y_tilde = straight_through(y)
+        else:
+            y_tilde = model.quantize(y, "noise" if self.training else "dequantize")
+        y_hat = straight_through(y) if self.training and self.quantise == "mixed" else y_tilde
+        likelihood = model._likelihood(y_tilde, scales, means, weights)
         components = [p.unflatten(1, (self.gmm_k, -1)) for p in (scales, means, weights)]
         if not self.training:
             parts = (p.transpose(0, 1) for p in components)
@@ -129,7 +166,7 @@ class EDIC(HyperpriorCodec):
         # The coder has an escape where the mixture has underflown; its likelihood has a gradient
         # there too, which the mixture's has not.
         reaches = REACH * model.lower_bound_scale(components[0])
-        beyond = ((y_hat[:, None] - components[1]).abs() - reaches).amin(dim=1).clamp(min=0)
+        beyond = ((y_tilde[:, None] - components[1]).abs() - reaches).amin(dim=1).clamp(min=0)
         likelihood = torch.maximum(likelihood, escape_likelihood(beyond))
         return model.likelihood_lower_bound(likelihood), y_hat
 

@@ -7,7 +7,7 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.layers import MaskedConv2d
 from torch import Tensor
 
-from lic_train.modules.codecs.base.gaussian import GaussianCodec
+from lic_train.modules.codecs.base.gaussian import GaussianCodec, start_entropy
 from lic_train.modules.entropy.exact import exactly
 from lic_train.modules.entropy.wavefront import Code, wavefront
 from lic_train.modules.layers import transforms
@@ -30,9 +30,20 @@ class JointPrior(GaussianCodec):
     Args:
         N: channels of the transforms and of z.
         M: channels of y.
+        start: "wavelet": the transforms begin as a wavelet packet, see :mod:`.layers.wavelet`;
+            "random": as noise.
+        start_lmbda: the trade-off that a wavelet start is made for.
+        quantise: what stands for rounding in training, see :mod:`.base.quantise`.
     """
 
-    def __init__(self, N: int = 192, M: int = 192) -> None:
+    def __init__(
+        self,
+        N: int = 192,
+        M: int = 192,
+        start: str = "random",
+        start_lmbda: float = 0.0067,
+        quantise: str = "noise",
+    ) -> None:
         super().__init__()
         self.g_a = transforms.analysis(N, M)
         self.g_s = transforms.synthesis(N, M)
@@ -42,6 +53,7 @@ class JointPrior(GaussianCodec):
         self.entropy_parameters = transforms.entropy_parameters(4 * M, M)
         self.entropy_bottleneck = EntropyBottleneck(N)
         self.gaussian_conditional = GaussianConditional(None)
+        start_entropy(self.entropy_parameters[-1], self.begin(start, start_lmbda, quantise))
 
     def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
         hyper = self.h_s(z_hat)

@@ -29,15 +29,23 @@ class MeanScaleOdd(MeanScale):
     Args:
         N: channels of the transforms and of z.
         M: channels of y.
-        straight_through: in training decode rounded latents, with the gradient of unrounded ones;
-            False decodes noisy ones. The rate is that of noisy latents either way.
+        start: "wavelet": the transforms begin as a wavelet packet, see :mod:`.layers.wavelet`;
+            "random": as noise.
+        start_lmbda: the trade-off that a wavelet start is made for.
+        quantise: what stands for rounding in training, see :mod:`.base.quantise`.
     """
 
     stride = LATENT_STRIDE  # rows of y: the image's over 16, rounded up
 
-    def __init__(self, N: int = 128, M: int = 192, straight_through: bool = False) -> None:
-        super().__init__(N, M)
-        self.straight_through = straight_through
+    def __init__(
+        self,
+        N: int = 128,
+        M: int = 192,
+        start: str = "random",
+        start_lmbda: float = 0.0067,
+        quantise: str = "noise",
+    ) -> None:
+        super().__init__(N, M, start, start_lmbda, quantise)
         self.g_a = OddAnalysis(*self.g_a.children())
         self.g_s = OddSynthesis(*self.g_s.children())
         self.h_a = OddAnalysis(*self.h_a.children())
@@ -54,11 +62,6 @@ class MeanScaleOdd(MeanScale):
     def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
         scales, means = self.h_s(z_hat, y_tilde.shape[-2:]).chunk(2, dim=1)
         return scales, means
-
-    def decoded(self, y: Tensor, y_tilde: Tensor, means: Tensor) -> Tensor:
-        if not self.straight_through:
-            return y_tilde
-        return y + (torch.round(y - means) + means - y).detach()
 
     def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
         assert z_hat is not None  # this codec has side information

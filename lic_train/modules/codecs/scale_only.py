@@ -6,7 +6,7 @@ import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import Tensor
 
-from lic_train.modules.codecs.base.gaussian import GaussianCodec
+from lic_train.modules.codecs.base.gaussian import GaussianCodec, start_entropy
 from lic_train.modules.entropy.exact import exactly
 from lic_train.modules.entropy.wavefront import Code
 from lic_train.modules.layers import transforms
@@ -26,9 +26,20 @@ class ScaleOnly(GaussianCodec):
     Args:
         N: channels of the transforms and of z.
         M: channels of y.
+        start: "wavelet": the transforms begin as a wavelet packet, see :mod:`.layers.wavelet`;
+            "random": as noise.
+        start_lmbda: the trade-off that a wavelet start is made for.
+        quantise: what stands for rounding in training, see :mod:`.base.quantise`.
     """
 
-    def __init__(self, N: int = 128, M: int = 192) -> None:
+    def __init__(
+        self,
+        N: int = 128,
+        M: int = 192,
+        start: str = "random",
+        start_lmbda: float = 0.0067,
+        quantise: str = "noise",
+    ) -> None:
         super().__init__()
         self.g_a = transforms.analysis(N, M)
         self.g_s = transforms.synthesis(N, M)
@@ -36,6 +47,7 @@ class ScaleOnly(GaussianCodec):
         self.h_s = transforms.scale_hyper_synthesis(N, M)
         self.entropy_bottleneck = EntropyBottleneck(N)
         self.gaussian_conditional = GaussianConditional(None)
+        start_entropy(self.h_s[-2], self.begin(start, start_lmbda, quantise))
 
     def hyper_analysis(self, y: Tensor) -> Tensor:
         return self.h_a(y.abs())  # the sign of y says nothing about its scale

@@ -24,6 +24,13 @@ def price(model: EntropyBottleneck, z: Tensor) -> tuple[Tensor, Tensor]:
     return z_hat, likelihood if model.training else factorised_as_coded(likelihood, z_hat, model)
 
 
+def price_as_is(model: EntropyBottleneck, z_hat: Tensor) -> Tensor:
+    """Likelihoods of z_hat ``(N, C, h, w)`` itself, float32: no noise is added in training."""
+    rows = z_hat.float().transpose(0, 1).flatten(1)[:, None]
+    likelihood = model.likelihood_lower_bound(model._likelihood(rows)[0])
+    return likelihood.reshape(z_hat.transpose(0, 1).shape).transpose(0, 1)
+
+
 def encode_bottleneck(model: EntropyBottleneck, z: Tensor) -> tuple[Tensor, bytes]:
     """Code z ``(1, N, h, w)``; return z_hat, float32 and equal to the decoder's, and the chunk."""
     medians = _medians(model)

@@ -11,6 +11,7 @@ from compressai.entropy_models import GaussianConditional
 from torch import Tensor
 
 from lic_train.modules.codecs.base.hyperprior import HyperpriorCodec
+from lic_train.modules.codecs.base.quantise import straight_through
 from lic_train.modules.codecs.base.transform import float32
 from lic_train.modules.entropy import accounts
 from lic_train.modules.entropy.escapes import gaussian_as_coded
@@ -57,16 +58,15 @@ class GaussianCodec(HyperpriorCodec):
     def _noisy(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         z_hat, likelihoods = self.side(y)
         with float32(y):
-            y_tilde = self.gaussian_conditional.quantize(y.float(), "noise")
+            y = y.float()
+            ste = self.quantise == "ste"
+            y_tilde = straight_through(y) if ste else self.gaussian_conditional.quantize(y, "noise")
         scales, means = self.predict(z_hat, y_tilde)
         with float32(y):
             scales, means = scales.float(), means.float()
-            likelihoods["y"] = self._likelihood(y_tilde, scales, means)
-            return self.decoded(y.float(), y_tilde, means), likelihoods
-
-    def decoded(self, y: Tensor, y_tilde: Tensor, means: Tensor) -> Tensor:
-        """What g_s is given in training, float32: here the noisy latents whose rate is priced."""
-        return y_tilde
+            y_hat = y_tilde if self.quantise == "noise" else straight_through(y, means)
+            likelihoods["y"] = self._likelihood(y_hat if ste else y_tilde, scales, means)
+            return y_hat, likelihoods
 
     def _rounded(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """What the file of one image holds, and its likelihoods under the unrounded scales."""
@@ -133,6 +133,15 @@ class GaussianCodec(HyperpriorCodec):
         model: Any = self.gaussian_conditional
         likelihood = model.likelihood_lower_bound(model._likelihood(y, scales, means))
         return likelihood if self.training else gaussian_as_coded(likelihood, y, scales, means)
+
+
+@torch.no_grad()
+def start_entropy(last: Any, scales: Tensor | None) -> None:
+    """Let the layer that ends in (scales, means) begin with these scales ``(M,)``, its means at
+    zero; None changes nothing."""
+    if scales is not None:
+        last.bias.zero_()
+        last.bias[: len(scales)] = scales
 
 
 def _rows(y: Tensor) -> Tensor:

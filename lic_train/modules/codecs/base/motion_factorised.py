@@ -8,8 +8,14 @@ from compressai.entropy_models import EntropyBottleneck
 from compressai.models.utils import conv, deconv
 from torch import Tensor, nn
 
+from lic_train.modules.codecs.base.quantise import straight_through
 from lic_train.modules.codecs.base.transform import LATENT_STRIDE, TransformCodec, float32
-from lic_train.modules.entropy.bottleneck import decode_bottleneck, encode_bottleneck, price
+from lic_train.modules.entropy.bottleneck import (
+    decode_bottleneck,
+    encode_bottleneck,
+    price,
+    price_as_is,
+)
 from lic_train.modules.entropy.symbols import seal, unseal, verify
 
 
@@ -24,23 +30,39 @@ class MotionFactorised(TransformCodec):
 
     Args:
         N: channels everywhere; 128 is the paper's.
+        start: "wavelet": the transforms begin as a wavelet packet, see :mod:`.layers.wavelet`;
+            "random": as noise.
+        start_lmbda: the trade-off that a wavelet start is made for.
+        quantise: what stands for rounding in training, see :mod:`.base.quantise`.
     """
 
     channels = 2
     stride = LATENT_STRIDE
     num_chunks = 1
 
-    def __init__(self, N: int = 128) -> None:
+    def __init__(
+        self,
+        N: int = 128,
+        start: str = "random",
+        start_lmbda: float = 0.0067,
+        quantise: str = "noise",
+    ) -> None:
         super().__init__()
         self.g_a = _coder([_down(2, N), _same(N), _down(N, N), _same(N), _down(N, N), _same(N),
                            _down(N, N), _same(N)])  # fmt: skip
         self.g_s = _coder([_up(N), _same(N), _up(N), _same(N), _up(N), _same(N), _up(N),
                            _same(N, 2)])  # fmt: skip
         self.entropy_bottleneck = EntropyBottleneck(N)
+        self.begin(start, start_lmbda, quantise)
 
     def latents(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with float32(y):
+            if self.training and self.quantise == "ste":
+                y = straight_through(y.float(), self._medians())
+                return y, {"y": price_as_is(self.entropy_bottleneck, y)}
             y_hat, likelihood = price(self.entropy_bottleneck, y)
+            if self.training and self.quantise == "mixed":
+                y_hat = straight_through(y.float(), self._medians())
         return y_hat, {"y": likelihood}
 
     def encode_latents(self, y: Tensor) -> list[bytes]:
@@ -54,8 +76,10 @@ class MotionFactorised(TransformCodec):
         return y_hat
 
     def _symbols(self, y_hat: Tensor) -> Any:
-        medians = self.entropy_bottleneck.quantiles[:, 0, 1].detach().reshape(1, -1, 1, 1)
-        return (y_hat - medians).round().int().cpu().numpy()
+        return (y_hat - self._medians()).round().int().cpu().numpy()
+
+    def _medians(self) -> Tensor:
+        return self.entropy_bottleneck.quantiles[:, 0, 1].detach().reshape(1, -1, 1, 1)
 
 
 def _coder(layers: list[nn.Module]) -> nn.Sequential:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 from lic_train.codec import Codec, Reconstruction
 from lic_train.codec.contract import Shape
 from lic_train.errors import BitstreamError
+from lic_train.modules.codecs.base.quantise import checked_quantiser
 from lic_train.modules.entropy.exact import exactly
 from lic_train.modules.layers.padding import ceil_div, crop_to, pad_to_multiple
+from lic_train.modules.layers.wavelet import STARTS, wavelet_start
 
 LATENT_STRIDE = 16
 """Pixels a side that one position of y stands for."""
@@ -26,12 +29,49 @@ class TransformCodec(Codec):
     """Chunks per image, e.g. those of y and z."""
     channels: int = 3
     """Of the signal."""
+    start: str = "random"
+    quantise: str = "noise"
+    """What stands for rounding in training, see :mod:`.base.quantise`."""
     exact: bool = False
     """Out of training, synthesise in float64: for a codec that codes further signals from what
     this one decodes, and must have it alike to the last bit in every process."""
 
     g_a: nn.Module
     g_s: nn.Module
+
+    def begin(self, start: str, start_lmbda: float, quantise: str) -> Tensor | None:
+        """Keep how training begins and goes; a wavelet start sets the transforms.
+
+        Returns:
+            ``(M,)``: standard deviations of y that the entropy model should begin with, in steps of
+            the quantiser; None for a random start.
+
+        Raises:
+            ValueError: a name that is none.
+            ModelError: the transforms cannot hold a wavelet.
+        """
+        if start not in STARTS:
+            raise ValueError(f"start is {start!r}, not one of {', '.join(STARTS)}")
+        self.start, self.quantise = start, checked_quantiser(quantise)
+        if start == "random":
+            return None
+        return wavelet_start(self.g_a, self.g_s, start_lmbda, mean=0.5 if self.channels == 3 else 0)
+
+    @torch.no_grad()
+    def begin_signed(self, strength: float = 1.0) -> None:
+        """Begin as a codec of signals around zero, such as residuals: from nothing, not from grey.
+
+        Args:
+            strength: what the last weights of a random synthesis are multiplied with, since what it
+                adds is an error until it has learnt.
+        """
+        last: Any = self.g_s[-1]  # type: ignore[index]
+        last.bias.zero_()
+        if self.start == "random":
+            last.weight *= strength
+        else:
+            first: Any = self.g_a[0]  # type: ignore[index]
+            first.bias.zero_()
 
     @abstractmethod
     def latents(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
