@@ -237,6 +237,17 @@ def test_no_model_is_known_by_name(path: Path) -> None:
         assert named == []
 
 
+def test_tests_mirror_the_rooms_and_share_helpers_only() -> None:
+    """A folder of tests is a room, or holds helpers; no test file imports another."""
+    tests = ROOT / "tests"
+    for folder in (path for path in tests.rglob("*") if path.is_dir() and path.name[0] not in "._"):
+        where = folder.relative_to(tests)
+        assert where == Path("helpers") or (PACKAGE / where).is_dir(), where
+    for path in tests.rglob("*.py"):
+        for name in imports(path):
+            assert not name.startswith(("test_", "conftest")), f"{path.name} imports {name}"
+
+
 def test_these_tests_can_see() -> None:
     """The readers above find what is to be found."""
     assert len(FILES) > 40 and len(MODELS) >= 5

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import wandb
-from conftest import Zoo, shrink, signal_dims
+from helpers.zoo import Zoo, shrink, signal_dims
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict

@@ -9,8 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers.zoo import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[1]
 SCRIPTS = sorted((REPOSITORY / "scripts").glob("*.py"))
 
 
