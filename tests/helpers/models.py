@@ -11,4 +11,15 @@ from lic_train.utils.configs import config_dir
 MODELS = sorted(path.stem for path in (Path(config_dir()) / "model").glob("*.yaml"))
 
 
-every_model = pytest.mark.parametrize("stem", MODELS)
+STARTED = ("joint_prior", "edic", "mean_scale_odd", "dvc")
+"""Whose transforms also begin as a wavelet ("joint_prior+wavelet"); one of them by default."""
+every_model = pytest.mark.parametrize(
+    "stem",
+    [
+        *MODELS,
+        *(
+            pytest.param(f"{stem}+wavelet", marks=[pytest.mark.slow] if stem != STARTED[0] else [])
+            for stem in STARTED
+        ),
+    ],
+)

@@ -53,6 +53,15 @@ def shrink(node: Any) -> None:
                 shrink(node[key])
 
 
+def begin(node: Any, start: str) -> None:
+    """Let every codec of a config that has a ``start`` begin that way."""
+    for key in node if isinstance(node, DictConfig) else ():
+        if key == "start":
+            node[key] = start
+        else:
+            begin(node[key], start)
+
+
 def signal_dims(model: DictConfig) -> int:
     """Dimensions of the signals of the codec that a config names."""
     return int(get_class(model._target_).signal_dims)
@@ -72,10 +81,13 @@ class Zoo:
         self._ready: dict[str, Codec] = {}
 
     def config(self, stem: str) -> DictConfig:
-        """The model's config as a run would have it, shrunk."""
+        """The model's config as a run would have it, shrunk; "STEM+wavelet": with that start."""
+        model, _, start = stem.partition("+")
         with initialize_config_dir(config_dir(), version_base="1.3"):
-            config = compose("train", [f"model={stem}"]).model
+            config = compose("train", [f"model={model}", "lmbda=0.03"]).model
         shrink(config)
+        if start:
+            begin(config, start)
         return config
 
     def build(self, stem: str, seed: int = 0) -> Codec:
