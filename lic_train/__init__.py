@@ -1,3 +1,3 @@
 """lic_train: train learned image codecs, and judge them by the files they write."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from helpers.zoo import REPOSITORY
 
-SCRIPTS = sorted((REPOSITORY / "scripts").glob("*.py"))
+from lic_train import __version__
+
+SCRIPTS = sorted((REPOSITORY / "scripts").rglob("*.py"))
 
 
 def python(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -37,8 +39,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_script_finds_what_it_imports() -> None:
     # In a process of its own: some of what they import sets up what others would find set up.
-    check = "import runpy, sys; [runpy.run_path(p, run_name='it')['main'] for p in sys.argv[1:]]"
-    python("-c", check, *map(str, SCRIPTS))
+    check = "import runpy, sys; sys.path.insert(0, sys.argv[1]); "
+    check += "[runpy.run_path(p, run_name='it')['main'] for p in sys.argv[2:]]"
+    python("-c", check, str(REPOSITORY / "scripts"), *map(str, SCRIPTS))
+
+
+def test_there_is_one_version(wheel: Path) -> None:
+    """That of the package: the build reads it, and who cites or reads the changes finds it."""
+    assert wheel.name.split("-")[1] == __version__
+    assert f"\nversion: {__version__}\n" in (REPOSITORY / "CITATION.cff").read_text()
+    assert f"## {__version__}" in (REPOSITORY / "CHANGELOG.md").read_text()
 
 
 def test_the_libraries_we_train_with_import_together() -> None:

@@ -93,7 +93,7 @@ def test_the_thumbnail_table(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.syspath_prepend(SCRIPTS / "benchmarks")
     script = importlib.import_module("thumbnail_table")
     run, out = tmp_path / "run", tmp_path / "out"
     save_codec(run, zoo.ready("mean_scale"), zoo.config("mean_scale"), name="small")

@@ -39,6 +39,16 @@ from lic_train.rd import points as rd_points
 from lic_train.rd.points import RDPoint
 
 
+@pytest.fixture
+def signals() -> list[Signal]:
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"a": (13, 17), "b": (24, 31)}
+    return [
+        Signal(name, torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8))
+        for name, size in sizes.items()
+    ]
+
+
 class Layers(Pool):
     """Its coarse rate is an image of half the size."""
 

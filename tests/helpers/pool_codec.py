@@ -7,7 +7,6 @@ import zlib
 from dataclasses import replace
 from typing import NamedTuple
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
@@ -67,16 +66,6 @@ def ready(codec: Codec) -> Codec:
     codec.eval()
     codec.update()
     return codec
-
-
-@pytest.fixture
-def signals() -> list[Signal]:
-    generator = torch.Generator().manual_seed(0)
-    sizes = {"a": (13, 17), "b": (24, 31)}
-    return [
-        Signal(name, torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8))
-        for name, size in sizes.items()
-    ]
 
 
 def run(codec: Codec, signals: list[Signal], **options: object) -> list[RDPoint]:

@@ -1,7 +1,9 @@
 """Sweep six points twice, once in peace and once killed twice; compare what came out.
 
-python scripts/kill_sweep.py OUT [OVERRIDES ...]: first the launcher and with it every process of
-the sweep is killed (a power cut), then a point alone; after each the same command goes on.
+    python scripts/checks/kill_sweep.py OUT [OVERRIDES ...]
+
+First the launcher and with it every process of the sweep is killed (a power cut), then a point
+alone; after each the same command goes on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What motion is worth in a video codec: its predicted frames with it, and with none.
 
-    python scripts/motion_worth.py RUN [RUN ...]
+    python scripts/benchmarks/motion_worth.py RUN [RUN ...]
 
 Each clip is coded by each run twice, once with its motion and once with a motion of nothing: bits
 per pixel and PSNR of the predicted frames, from real bytes. The clips are a film of the samples,

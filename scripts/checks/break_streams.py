@@ -1,6 +1,6 @@
 """Alter and truncate a real file thousands of times; count what the decoder says.
 
-    python scripts/break_streams.py RUN FILE [--times 1000]
+    python scripts/checks/break_streams.py RUN FILE [--times 1000]
 
 Every altered or truncated copy must raise BitstreamError. Anything else, a picture included, is a
 fault, and the exit code says so.

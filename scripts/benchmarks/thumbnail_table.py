@@ -1,6 +1,7 @@
 """SSIM and PSNR of thumbnails at 16, 32, 64 and 128 payload bytes, beside headerless codecs.
 
-    python scripts/thumbnail_table.py RUN [RUN ...] --data FOLDER --out DIR [--split] [--limit 96]
+    python scripts/benchmarks/thumbnail_table.py RUN [RUN ...] --data FOLDER --out DIR
+        [--split] [--limit 96]
 
 The table of Toderici et al. (arXiv:1511.06085). Payload is, of a run, the sum of the chunk lengths
 of its streams; of JPEG (default Huffman tables, 4:2:0), JPEG 2000 and WebP, what

@@ -1,7 +1,7 @@
 """Kill training runs with SIGKILL at random moments and compare how they end with unbroken ones.
 
-    python scripts/kill_runs.py --out DIR                         # 20 kills, the three in turn
-    python scripts/kill_runs.py --out DIR --kills 3 --only rnn
+    python scripts/checks/kill_runs.py --out DIR                  # 20 kills, the three in turn
+    python scripts/checks/kill_runs.py --out DIR --kills 3 --only rnn
 
 Three tiny runs: the joint prior in two processes (gloo), EDIC in one, the RNN with its stochastic
 binarizer. Each killed run is started again by the same command until it finishes, and must then

@@ -1,6 +1,7 @@
 """The evaluation of COMPASS: layers in one file against simulcast and a single layer, real bytes.
 
-    python scripts/compass_tables.py RUN [RUN ...] --data FOLDER [--longest-side 768] [--limit N]
+    python scripts/benchmarks/compass_tables.py RUN [RUN ...] --data FOLDER
+        [--longest-side 768] [--limit N]
 
 Two layers: the upper one 1.2 ... 2.8 times the base, which is a quarter of the image a side.
 Three: the second at 2.0, the third 2.4 ... 4.0 times. Simulcast codes every layer with the base

@@ -1,6 +1,6 @@
 """Encode and decode seconds beside CompressAI's own classes with the same weights, in one run.
 
-    python scripts/bench_coding.py [--image PHOTO] [--runs 5] [--run DIR ...]
+    python scripts/benchmarks/coding_speed.py [--image PHOTO] [--runs 5] [--run DIR ...]
 
 Every codec codes one 768x512 photograph; the implementations take turns, so that a machine whose
 speed drifts slows both. Medians are printed, ratios within the run are what counts. Weights are

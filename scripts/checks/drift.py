@@ -1,6 +1,6 @@
 """Whether the frames of a file are the encoder's to the bit, in a process with other threads.
 
-    python scripts/check_drift.py RUN [RUN ...] [--frames 12] [--rows 720]
+    python scripts/checks/drift.py RUN [RUN ...] [--frames 12] [--rows 720]
 
 Every sample clip is coded by every run; another process with two threads decodes the file, and
 each of its frames must equal the one the encoder went on from. Exit code 1 if one does not.

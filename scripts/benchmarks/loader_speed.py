@@ -1,6 +1,6 @@
 """Images per second of the loader alone, beside CompressAI's ImageFolder with RandomCrop, in turns.
 
-    python scripts/bench_loader.py PHOTOS SCRATCH --copies 100
+    python scripts/benchmarks/loader_speed.py PHOTOS SCRATCH --copies 100
 
 Stores PHOTOS in SCRATCH as lossless WebP, PNG and JPEG (quality 95, 4:2:0), gives each file so many
 names (hard links: what was read once comes from memory, as real copies that fit there would) and

@@ -1,6 +1,6 @@
 """The same weights on the same images, judged here and by ``compressai.utils.eval_model``.
 
-    python scripts/compare_compressai.py RUN FOLDER
+    python scripts/checks/compare_compressai.py RUN FOLDER
 
 RUN is an exported joint_prior, mean_scale or scale_only. Prints bpp and PSNR of both and their
 differences. CompressAI counts its strings without a file header, pads with zeros to multiples of
