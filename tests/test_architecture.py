@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": {"entropy", "figures", "anchors", "rd", "codec", "utils", "errors"},
     "modules": {"training", "codec", "utils", "errors"},
     "codecs": {"layers", "entropy", "codec", "errors"},
-    "layers": set(),
+    "layers": {"errors"},
     "entropy": {"errors"},
     "figures": {"rd", "errors"},
     "anchors": {"rd", "codec", "utils", "errors"},

@@ -16,6 +16,7 @@ from PIL import Image
 
 from lic_train.anchors import image as anchors
 from lic_train.anchors import ladder
+from lic_train.anchors.choose import choose
 from lic_train.anchors.image import ANCHORS, JPEG, WEBP, Anchor
 from lic_train.cli import _main as cli
 from lic_train.codec.signal import to_uint8
@@ -76,7 +77,7 @@ def test_every_anchor_codes_and_describes_itself(anchor: Anchor, photo: Signal) 
     assert text["through"].startswith("pillow ") and text["library"] and "Q" in text["settings"]
     assert str(anchor.qualities[-1]) not in text["settings"]
     # The same file again: nothing depends on the clock, nor on what was coded before.
-    first, second = (anchors.code(anchor, photo.pixels, anchor.qualities[3]) for _ in range(2))
+    first, second = (anchor.code(photo.pixels, anchor.qualities[3]) for _ in range(2))
     assert first.data == second.data and torch.equal(first.pixels, second.pixels)
 
 
@@ -207,7 +208,7 @@ def test_an_empty_list_of_images_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_anchors_are_refused_before_anything_is_coded() -> None:
-    call: Callable[..., object] = anchors.choose
-    assert [a.name for a in anchors.choose(["webp", "jpeg", "webp"])] == ["webp", "jpeg"]
+    call: Callable[..., object] = choose
+    assert [a.name for a in choose(["webp", "jpeg", "webp"])] == ["webp", "jpeg"]
     with pytest.raises(DataError, match="no anchor 'BPG'"):
         call(["jpeg", "BPG"])

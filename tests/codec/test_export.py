@@ -71,7 +71,8 @@ def test_an_export_is_two_plain_files(exported: Path) -> None:
         assert file.metadata() == {"format": "pt", "lic_train": __version__}
     config = OmegaConf.load(exported / CONFIG)
     assert set(config) == {"lic_train", "about", "model"}
-    assert config.model == {"_target_": config.model._target_, "N": 8, "M": 16}
+    start = {"start": "random", "start_lmbda": 0.03, "quantise": "noise"}
+    assert config.model == {"_target_": config.model._target_, "N": 8, "M": 16, **start}
 
 
 def test_it_loads_as_it_was_saved(exported: Path, zoo: Zoo) -> None:

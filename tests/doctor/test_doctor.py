@@ -42,16 +42,16 @@ class Unscaled(ImageDataModule):
 class Forgetful(MeanScale):
     """Has a part that nothing uses."""
 
-    def __init__(self, N: int, M: int) -> None:
-        super().__init__(N, M)
+    def __init__(self, N: int, M: int, **others: Any) -> None:
+        super().__init__(N, M, **others)
         self.unused = nn.Linear(2, 2)
 
 
 class Broken(MeanScale):
     """Has weights that are no numbers."""
 
-    def __init__(self, N: int, M: int) -> None:
-        super().__init__(N, M)
+    def __init__(self, N: int, M: int, **others: Any) -> None:
+        super().__init__(N, M, **others)
         nn.init.constant_(self.g_a[0].weight, math.nan)
 
 

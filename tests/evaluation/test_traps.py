@@ -49,7 +49,7 @@ def floats_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
         return -10 * math.log10((a.double() - b.double()).square().mean().item() / 255**2)
 
-    monkeypatch.setattr(measure, "to_uint8", lambda x: x.clamp(0, 1) * 255)
+    monkeypatch.setattr(evaluation, "to_uint8", lambda x: x.clamp(0, 1) * 255)
     monkeypatch.setattr(metrics, "psnr", psnr)
     monkeypatch.setattr(metrics, "ms_ssim", lambda a, b: math.nan)
 

@@ -77,9 +77,9 @@ def write_run(
     (folder / "model.yaml").write_text(json.dumps({"lic_train": "0.1.0", "about": {"name": name}}))
     if pictures:
         for signal in Signals(Samples("eval", longest_side=256)):
-            write_png(signal.pixels, folder / "originals" / f"{signal.name}.png")
+            write_png(folder / "originals" / f"{signal.name}.png", signal.pixels)
             pixels = code(WEBP, signal.pixels, 20).pixels
-            write_png(pixels, folder / "reconstructions" / f"{signal.name}_r0.png")
+            write_png(folder / "reconstructions" / f"{signal.name}_r0.png", pixels)
 
 
 def write_sweep(folder: Path, anchor: Anchor, qualities: Sequence[int], **more: Any) -> None:
