@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "report": {"evaluation", "figures", "rd", "utils", "errors"},
     "callbacks": {
-        *("evaluation", "figures", "anchors", "loggers", "rd", "codec", "utils", "errors"),
+        *("evaluation", "figures", "loggers", "rd", "codec", "utils", "errors"),
     },
     "evaluation": {"entropy", "figures", "anchors", "rd", "codec", "utils", "errors"},
     "modules": {"training", "codec", "utils", "errors"},

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lic_train.anchors.choose import choose
-from lic_train.anchors.ladder import anchor_rows, cache_folder
 from lic_train.callbacks.look import Findings, Look
 from lic_train.codec import Codec
 from lic_train.codec.signal import Signal
+from lic_train.evaluation.evaluate import Evaluator
 from lic_train.evaluation.measure import evaluate
+from lic_train.evaluation.results import Labels
 from lic_train.figures.curves import rd_curve_figure
 from lic_train.rd.headline import headline
 from lic_train.rd.points import RDPoint, write_csv
@@ -26,11 +26,8 @@ class RDCurve(Look):
     Args:
         out_dir, every_n_steps, images: see :class:`Look`. Costs ``images * num_rates`` codings
             and decodings; the anchors cost once, at the first look.
-        anchors: names of conventional codecs on the same images; absent ones are left out.
+        evaluator: of the run, for its anchors; absent ones are left out.
         dataset, name, lmbda: what the rows say.
-
-    Raises:
-        DataError: there is no anchor of a name.
     """
 
     def __init__(
@@ -38,23 +35,21 @@ class RDCurve(Look):
         out_dir: str | Path,
         every_n_steps: int,
         images: int,
-        anchors: Sequence[str] = ("jpeg",),
+        evaluator: Evaluator,
         dataset: str = "evaluation",
         name: str = "codec",
         lmbda: float | None = None,
     ) -> None:
         super().__init__(out_dir, every_n_steps, images)
-        self.anchors = choose(anchors)
+        self.evaluator = evaluator
         self.dataset, self.name, self.lmbda = dataset, name, lmbda
         self._anchor_rows: list[RDPoint] = []
 
     def look(self, codec: Codec, signals: Sequence[Signal], step: int) -> Findings:
         if not self._anchor_rows:
-            chosen = [anchor.of_group(codec.random_access) for anchor in self.anchors]
-            self._anchor_rows, _ = anchor_rows(chosen, signals, self.dataset, cache=cache_folder())
-        lmbda = None if codec.own_lmbda else self.lmbda
-        rows = evaluate(codec, signals, dataset=self.dataset, name=self.name, lmbda=lmbda)
-        rows += self._anchor_rows
+            self._anchor_rows, _ = self.evaluator.anchor_rows(codec, signals, self.dataset)
+        labels = Labels(self.dataset, self.name, None if codec.own_lmbda else self.lmbda)
+        rows = evaluate(codec, signals, labels).points + self._anchor_rows
         write_csv(rows, self.path("rd_*.csv", step))
         figure = self.path("rd_*.png", step)
         title = f"{self.dataset}, {len(signals)} images, step {step}"

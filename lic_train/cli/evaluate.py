@@ -38,7 +38,8 @@ def run(options: argparse.Namespace) -> None:
     from lic_train.data.datamodule import Signals
     from lic_train.data.sets.clips import clips
     from lic_train.data.sources import ImageFolder, ImageSource
-    from lic_train.evaluation.evaluate import conclude, judge
+    from lic_train.evaluation.evaluate import Evaluator, conclude
+    from lic_train.evaluation.results import Labels
 
     about = read_about(options.model)
     if options.frames is None:
@@ -46,17 +47,8 @@ def run(options: argparse.Namespace) -> None:
     else:
         source = clips(None, "eval", options.data, frames=options.frames)
     name = str(about.get("name", "codec"))
-    points = judge(
-        options.model,
-        Signals(source),
-        out_dir=options.out,
-        dataset=options.data.resolve().name,
-        name=name,
-        lmbda=about.get("lmbda"),
-        save_images=options.save_images,
-        device=options.device,
-        overrides=options.set,
-        anchors=options.anchors,
-        perceptual=options.perceptual,
-    )
-    conclude(points, name, options.out.resolve())
+    labels = Labels(options.data.resolve().name, name, about.get("lmbda"))
+    evaluator = Evaluator(options.anchors, options.perceptual, options.device, options.save_images)
+    signals = Signals(source)
+    evaluation = evaluator.evaluate(options.model, signals, labels, options.out, options.set)
+    conclude(evaluation.points, name, options.out.resolve())

@@ -1,9 +1,9 @@
-"""Judge an exported model by the files it writes: tables, figures, pictures beside anchors."""
+"""Evaluate an exported model by the files it writes: tables, figures, pictures beside anchors."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,91 +14,157 @@ from rich.console import Console
 from lic_train.anchors.choose import choose
 from lic_train.anchors.image import JPEG
 from lic_train.anchors.ladder import anchor_rows, cache_folder, write_record
+from lic_train.codec import Codec
 from lic_train.codec.export import load_codec
+from lic_train.codec.signal import Signal
 from lic_train.evaluation.decoder_process import DecoderProcess
 from lic_train.evaluation.measure import evaluate
 from lic_train.evaluation.rate_gap import RateGap, describe
+from lic_train.evaluation.results import Evaluation, Labels
 from lic_train.figures.curves import rd_curve_figure
 from lic_train.figures.terminal import print_table, results_table
 from lic_train.rd.perceptual import distances
 from lic_train.rd.points import RDPoint, write_csv, write_summary
+from lic_train.utils.device import check_device
 from lic_train.utils.files import file_label, own_label, write_png
 from lic_train.utils.ranks import rank_and_world_size, shared_work
 
 
-def judge(
-    model_dir: Path,
-    signals: Any,
-    *,
-    out_dir: Path,
-    dataset: str,
-    name: str,
-    lmbda: float | None,
-    save_images: int = 3,
-    device: str = "cpu",
-    overrides: Sequence[str] = (),
-    anchors: Sequence[str] = (JPEG.name,),
-    perceptual: Sequence[str] = (),
-) -> list[RDPoint]:
-    """Code ``signals`` with an exported model, decode the files in another process, add the
-    anchors, and write ``rd_points.csv``, ``rd_summary.json``, ``rate_gap.csv``, ``anchors.json``,
-    ``figures/rd_curve.png``, bitstreams and reconstructions into ``out_dir``. ``overrides`` are the
-    encoder's alone: a stream tells its decoder all it must know. Ranks of a run share the images
-    out, and the first one does the rest."""
-    rank, world_size = rank_and_world_size()
-    console = Console(stderr=True, quiet=rank > 0)
-    measures = distances(perceptual)
-    codec = load_codec(model_dir, device, overrides)
-    chosen = [anchor.of_group(codec.random_access) for anchor in choose(anchors)]
+class Evaluator:
+    """How codecs are evaluated. Whatever it cannot do is refused when it is built, before training.
 
-    def code(numbers: range) -> list[tuple[RDPoint, RateGap]]:
-        gaps: list[RateGap] = []
-        taken: dict[str, str] = {}
-        for image in signals.names():  # also those that other ranks write
-            own_label(image, taken, dataset)
-        with DecoderProcess(model_dir, device) as decoder:
-            points = evaluate(
-                codec,
-                islice(signals, rank, None, world_size),
-                dataset=dataset,
-                name=name,
-                lmbda=lmbda,
-                out_dir=out_dir,
-                decoder=decoder,
-                device=device,
-                save_images=len(range(rank, save_images, world_size)),
-                gaps=gaps,
-                distances=measures,
-            )
-        return list(zip(points, gaps, strict=True))
+    Args:
+        anchors: names of the conventional codecs to compare with, see ``lic anchors``.
+        perceptual: names of perceptual distances, further columns of a row: "lpips", "dists".
+        device: where the exported codec encodes and decodes, "cpu" or "cuda".
+        save_images: of how many signals, from the first, decoded images are kept as PNG.
 
-    with console.status(f"coding {len(signals)} images of {dataset} to files"):
-        coded = shared_work(len(signals), code)
-    points, gaps = [point for point, _ in coded], [gap for _, gap in coded]
-    if rank > 0:
-        return points
-    print(describe(gaps), flush=True)
-    with console.status(f"coding them as {', '.join(anchor.title for anchor in chosen)}"):
-        rows, missing = anchor_rows(chosen, signals, dataset, cache=cache_folder())
-    points += rows
-    for why in missing.values():
-        print(f"lic_train: {why}", file=sys.stderr)
-    write_record(chosen, missing, out_dir / "anchors.json")
-    write_csv(points, out_dir / "rd_points.csv")
-    write_summary(points, out_dir / "rd_summary.json")
-    write_csv(gaps, out_dir / "rate_gap.csv", RateGap)
+    Raises:
+        ModelError: there is no such device here.
+        DataError: there is no such anchor or distance, or a distance has no weights here.
+    """
+
+    def __init__(
+        self,
+        anchors: Sequence[str] = (JPEG.name,),
+        perceptual: Sequence[str] = (),
+        device: str = "cpu",
+        save_images: int = 3,
+    ) -> None:
+        check_device(device)
+        self.anchors = choose(anchors)
+        self.distances = distances(perceptual)
+        self.device = device
+        self.save_images = save_images
+
+    def evaluate(
+        self,
+        model_dir: Path,
+        signals: Any,
+        labels: Labels,
+        out_dir: Path,
+        overrides: Sequence[str] = (),
+    ) -> Evaluation:
+        """Code ``signals`` with an exported model, decode the files in another process, add the
+        anchors and write everything into ``out_dir``.
+
+        Writes ``rd_points.csv``, ``rd_summary.json``, ``rate_gap.csv``, ``anchors.json``,
+        ``figures/rd_curve.png``, ``bitstreams/``, ``reconstructions/`` and ``originals/``. The
+        ranks of a run share the images; the first one measures the anchors and writes the tables.
+
+        Args:
+            model_dir: the exported model, see ``lic_train.codec.export``.
+            signals: of a data module, ``Signals``: they have a length and ``names()``.
+            labels: what the rows say.
+            out_dir: is made where it does not exist.
+            overrides: arguments of the model, of the encoder alone: a stream tells its decoder
+                all it must know.
+
+        Returns:
+            The rows of the codec and of the anchors (on the first rank), and the rate gaps.
+
+        Raises:
+            LicError: what the model, the signals, the codec or an anchor raises.
+        """
+        rank, _ = rank_and_world_size()
+        console = Console(stderr=True, quiet=rank > 0)
+        codec = load_codec(model_dir, self.device, overrides)
+        with console.status(f"coding {len(signals)} images of {labels.dataset} to files"):
+            coded = self._code(codec, model_dir, signals, labels, out_dir)
+        if rank > 0:
+            return coded
+        print(describe(coded.gaps), flush=True)
+        with console.status(f"coding them as {', '.join(a.title for a in self.anchors)}"):
+            rows, missing = self.anchor_rows(codec, signals, labels.dataset)
+        for why in missing.values():
+            print(f"lic_train: {why}", file=sys.stderr)
+        write_record(self._anchors_of(codec), missing, out_dir / "anchors.json")
+        evaluation = Evaluation(coded.points + rows, coded.gaps)
+        _write_tables(evaluation, out_dir)
+        _write_originals(islice(signals, self.save_images), out_dir / "originals")
+        return evaluation
+
+    def anchor_rows(
+        self, codec: Codec, signals: Iterable[Signal], dataset: str
+    ) -> tuple[list[RDPoint], dict[str, str]]:
+        """The anchors' rows of the same signals, and by its name why an anchor is absent.
+
+        Args:
+            codec: decides how many frames video anchors code between two intra frames.
+            signals: with ``(..., 3, H, W)`` uint8 ``pixels``.
+            dataset: what the rows say.
+        """
+        return anchor_rows(self._anchors_of(codec), signals, dataset, cache=cache_folder())
+
+    def _anchors_of(self, codec: Codec) -> list[Any]:
+        return [anchor.of_group(codec.random_access) for anchor in self.anchors]
+
+    def _code(
+        self, codec: Codec, model_dir: Path, signals: Any, labels: Labels, out_dir: Path
+    ) -> Evaluation:
+        """The rows of all ranks, on every rank; each codes its share of the signals."""
+        rank, world_size = rank_and_world_size()
+
+        def code(numbers: range) -> list[tuple[RDPoint, RateGap]]:
+            taken: dict[str, str] = {}
+            for image in signals.names():  # also those that other ranks write
+                own_label(image, taken, labels.dataset)
+            with DecoderProcess(model_dir, self.device) as decoder:
+                own = evaluate(
+                    codec,
+                    islice(signals, rank, None, world_size),
+                    labels,
+                    out_dir=out_dir,
+                    decoder=decoder,
+                    device=self.device,
+                    save_images=len(range(rank, self.save_images, world_size)),
+                    distances=self.distances,
+                )
+            return list(zip(own.points, own.gaps, strict=True))
+
+        pairs = shared_work(len(signals), code)
+        return Evaluation([point for point, _ in pairs], [gap for _, gap in pairs])
+
+
+def _write_tables(evaluation: Evaluation, out_dir: Path) -> None:
+    write_csv(evaluation.points, out_dir / "rd_points.csv")
+    write_summary(evaluation.points, out_dir / "rd_summary.json")
+    write_csv(evaluation.gaps, out_dir / "rate_gap.csv", RateGap)
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    rd_curve_figure(points, figures / "rd_curve.png")
-    for picture in islice(signals, save_images):  # to compare the reconstructions with
-        for where in np.ndindex(*picture.pixels.shape[:-3]):  # once, (), of a single image
-            named = "_".join([file_label(picture.name), *(f"{i:03d}" for i in where)])
-            write_png(out_dir / "originals" / f"{named}.png", picture.pixels[where])
-    return points
+    rd_curve_figure(evaluation.points, figures / "rd_curve.png")
 
 
-def conclude(points: list[RDPoint], name: str, run_dir: Path) -> None:
-    """The last lines a command prints: the table, then where everything is."""
+def _write_originals(signals: Iterable[Signal], folder: Path) -> None:
+    """Images to compare the reconstructions with."""
+    for signal in signals:
+        for where in np.ndindex(*signal.pixels.shape[:-3]):  # once, (), of a single image
+            name = "_".join([file_label(signal.name), *(f"{i:03d}" for i in where)])
+            write_png(folder / f"{name}.png", signal.pixels[where])
+
+
+def conclude(points: Sequence[RDPoint], name: str, run_dir: Path) -> None:
+    """Print the last lines of a command: the table, then the folder that everything is in."""
     anchors = [codec for codec in dict.fromkeys(p.codec for p in points) if codec != name]
     print_table(results_table(points, name, anchors))
     print(run_dir)

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from lic_train.codec import Codec
 from lic_train.codec.bitstream import Bitstream
-from lic_train.codec.signal import Signal, to_uint8
+from lic_train.codec.signal import Signal, num_images, to_uint8
 from lic_train.errors import DataError
 from lic_train.evaluation.rate_gap import RateGap, rate_gap
+from lic_train.evaluation.results import Evaluation, Labels
 from lic_train.modules.entropy import accounts
 from lic_train.rd import metrics
 from lic_train.rd.points import RDPoint
@@ -50,36 +51,30 @@ def local_decoder(codec: Codec, device: str = "cpu") -> Decoder:
 def evaluate(
     codec: Codec,
     signals: Iterable[Signal],
+    labels: Labels,
     *,
-    dataset: str,
-    name: str,
-    lmbda: float | None,
     out_dir: Path | None = None,
     decoder: Decoder | None = None,
     device: str = "cpu",
     save_images: int = 0,
-    gaps: list[RateGap] | None = None,
     distances: Mapping[str, Callable[[Tensor, Tensor], float]] | None = None,
-    progress: Callable[[RDPoint], None] | None = None,
-) -> list[RDPoint]:
+) -> Evaluation:
     """Code every signal at every rate to a real file, decode that file, compare.
 
     Args:
         codec: on ``device``, in eval mode, its tables fixed (``codec.update()``).
         signals: with a ``name`` and ``(..., 3, H, W)`` uint8 ``pixels``; names are unique.
-        dataset, name, lmbda: what the rows say in ``dataset``, ``codec`` and ``lmbda``.
+        labels: what the rows say in ``dataset``, ``codec`` and ``lmbda``.
         out_dir: keeps ``bitstreams/<image>_r<rate>.lic`` and ``reconstructions/``; without it
             the files live in a temporary folder.
         decoder: decodes a file; by default here, with ``codec`` itself.
         device: where the encoder runs.
         save_images: of how many signals, from the first, the decoded images are kept as PNG in
             ``out_dir/reconstructions``.
-        gaps: if given, the rate gap of every file is added to it.
         distances: more columns of a row, by name, from the decoded pixels and the reference.
-        progress: called with each row as it is measured.
 
     Returns:
-        One row per signal and rate, in that order.
+        One row and one rate gap per signal and rate, in that order.
 
     Raises:
         DataError: two signals would share their files, or there are none.
@@ -87,12 +82,13 @@ def evaluate(
     """
     decoder = decoder or local_decoder(codec, device)
     points: list[RDPoint] = []
+    gaps: list[RateGap] = []
     seen: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
         streams = (out_dir or Path(scratch)) / "bitstreams"
         streams.mkdir(parents=True, exist_ok=True)
         for signal in signals:
-            label = own_label(signal.name, seen, dataset)
+            label = own_label(signal.name, seen, labels.dataset)
             x = signal.pixels[None].to(device).float() / 255
             if len(seen) == 1:
                 # The first coding pays for kernels, caches and thread pools: it is not timed.
@@ -109,13 +105,11 @@ def evaluate(
                 decoded, decode_s = decoder(path)
                 reference = to_uint8(codec.reference(x, rate)[0]).cpu()
                 height, width = reference.shape[-2:]
-                images = reference[..., 0, 0, 0].numel()
+                images = num_images(reference)
                 size = path.stat().st_size
                 estimated = codec.estimate(x, rate)
-                row: dict[str, Any] = {"dataset": dataset, "image": signal.name, "codec": name}
-                row |= {"rate": rate, "lmbda": lmbda}
-                if gaps is not None:
-                    gaps.append(rate_gap(Bitstream.from_bytes(data), estimated, entries, **row))
+                row: dict[str, Any] = {**labels._asdict(), "image": signal.name, "rate": rate}
+                gaps.append(rate_gap(Bitstream.from_bytes(data), estimated, entries, **row))
                 further: dict[str, Any] = {
                     column: distance(decoded, reference)
                     for column, distance in (distances or {}).items()
@@ -139,8 +133,6 @@ def evaluate(
                     for where in np.ndindex(*decoded.shape[:-3]):  # once, (), of a single image
                         named = "_".join([f"{label}_r{rate}", *(f"{i:03d}" for i in where)])
                         write_png(out_dir / "reconstructions" / f"{named}.png", decoded[where])
-                if progress:
-                    progress(point)
     if not points:
-        raise DataError(f"there are no images in {dataset}: check its folder")
-    return points
+        raise DataError(f"there are no images in {labels.dataset}: check its folder")
+    return Evaluation(points, gaps)

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, open_dict
 
 from lic_train.codec.export import load_weights
 from lic_train.errors import ModelError, TrainingError
+from lic_train.evaluation.evaluate import Evaluator
 from lic_train.modules.codec_module import CodecModule
 from lic_train.utils.configs import config_dir
 
@@ -30,6 +32,7 @@ class Experiment:
     data: Any
     module: CodecModule
     trainer: pl.Trainer
+    evaluator: Evaluator
     model_config: DictConfig
 
 
@@ -46,11 +49,15 @@ def compose(overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
 
 
 def build(cfg: DictConfig) -> Experiment:
-    """Instantiate data, codec, module and trainer; every key is a constructor argument."""
+    """Instantiate evaluator, data, codec, module and trainer; every key is a constructor argument.
+
+    The evaluator comes first: what it refuses is told before anything costs time.
+    """
     try:
         pl.seed_everything(cfg.seed, workers=True, verbose=False)
     except (TypeError, ValueError) as error:
         raise TrainingError(f"seed={cfg.seed} cannot be used: {error}") from None
+    evaluator = instantiate(cfg.evaluation)
     data = instantiate(cfg.data)
     codec = instantiate(cfg.model)
     for key, run_dir in cfg.init_from.items():
@@ -64,7 +71,7 @@ def build(cfg: DictConfig) -> Experiment:
         cfg.trainer,
         precision=resolve_precision(str(cfg.trainer.precision)),
         default_root_dir=cfg.run_dir,
-        callbacks=[instantiate(c) for c in cfg.callbacks.values() if c],
+        callbacks=[callback(c, evaluator) for c in cfg.callbacks.values() if c],
         logger=[instantiate(c) for c in cfg.logger.values() if c],
     )
     module = instantiate(cfg.module)(
@@ -76,7 +83,13 @@ def build(cfg: DictConfig) -> Experiment:
         freeze=list(cfg.freeze),
         lr_scale=scale_to_ranks(cfg.ranks, data, trainer),
     )
-    return Experiment(data, module, trainer, cfg.model)
+    return Experiment(data, module, trainer, evaluator, cfg.model)
+
+
+def callback(node: DictConfig, evaluator: Evaluator) -> pl.Callback:
+    """One callback; a ``_partial_`` one evaluates, and is given the run's evaluator."""
+    made = instantiate(node)
+    return made(evaluator=evaluator) if isinstance(made, partial) else made
 
 
 def scale_to_ranks(ranks: DictConfig, data: Any, trainer: pl.Trainer) -> float:

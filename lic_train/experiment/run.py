@@ -12,18 +12,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 
-from lic_train.anchors.choose import choose
 from lic_train.callbacks import checkpoints
 from lic_train.callbacks.checkpoints import newest_checkpoint
 from lic_train.callbacks.stopping import Stopped, requeue
 from lic_train.codec import Codec
 from lic_train.codec.export import ready_copy, save_codec
-from lic_train.evaluation.evaluate import conclude, judge
+from lic_train.evaluation.evaluate import conclude
+from lic_train.evaluation.results import Labels
 from lic_train.experiment.build import Experiment, build
 from lic_train.loggers.results import log_results
 from lic_train.rd.headline import headline
-from lic_train.rd.perceptual import distances
-from lic_train.utils.device import check_device
 from lic_train.utils.environment import environment
 from lic_train.utils.ranks import Leaving
 
@@ -33,14 +31,11 @@ def run(cfg: DictConfig) -> Path:
 
     A run directory that holds ``checkpoints/last.ckpt`` is gone on with.
     """
-    check_device(cfg.evaluation.device)
-    choose(cfg.evaluation.anchors)
-    distances(cfg.evaluation.perceptual)
     run_dir = Path(cfg.run_dir).resolve()
-    run_dir.mkdir(parents=True, exist_ok=True)
     if (run_dir.parent / "sweep.json").is_file():  # W&B shows the points of a sweep as one group
         os.environ.setdefault("WANDB_RUN_GROUP", "/".join(run_dir.parent.parts[-2:]))
     experiment = build(cfg)
+    run_dir.mkdir(parents=True, exist_ok=True)
     trainer = experiment.trainer
     start = newest_checkpoint(run_dir / "checkpoints" / checkpoints.LAST, experiment.module)
     try:
@@ -55,18 +50,9 @@ def run(cfg: DictConfig) -> Path:
         if trainer.is_global_zero:
             export(cfg, experiment, run_dir)
         trainer.strategy.barrier()  # what was exported is there, for every rank
-        points = judge(
-            run_dir,
-            experiment.data.signals(),
-            out_dir=run_dir,
-            dataset=dataset_name(cfg),
-            name=str(cfg.name),
-            lmbda=lmbda_of(cfg, experiment),
-            save_images=cfg.evaluation.save_images,
-            device=cfg.evaluation.device,
-            anchors=cfg.evaluation.anchors,
-            perceptual=cfg.evaluation.perceptual,
-        )
+        labels = Labels(dataset_name(cfg), str(cfg.name), lmbda_of(cfg, experiment))
+        signals = experiment.data.signals()
+        points = experiment.evaluator.evaluate(run_dir, signals, labels, run_dir).points
         if trainer.is_global_zero:
             name, step = str(cfg.name), trainer.global_step
             numbers = headline(points, name, "rd")

@@ -23,6 +23,7 @@ IGNORED = (
     "look_every",
     *(f"callbacks.{key}" for key in ("progress", "checkpoint")),
     *(f"callbacks.{key}" for key in ("rd_curve", "reconstructions", "latents")),  # only look
+    "evaluation._target_",
     "evaluation.device",
     "evaluation.save_images",
     *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),

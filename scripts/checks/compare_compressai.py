@@ -23,6 +23,7 @@ from lic_train.codec.export import WEIGHTS, load_codec
 from lic_train.data.datamodule import Signals
 from lic_train.data.sources import ImageFolder
 from lic_train.evaluation.measure import evaluate
+from lic_train.evaluation.results import Labels
 from lic_train.modules.codecs.joint_prior import JointPrior
 from lic_train.modules.codecs.mean_scale import MeanScale
 from lic_train.modules.codecs.scale_only import ScaleOnly
@@ -54,7 +55,7 @@ def theirs(run: Path, folder: Path) -> dict[str, float]:
 def ours(run: Path, folder: Path) -> dict[str, float]:
     """What ``lic evaluate`` measures."""
     signals = Signals(ImageFolder(folder))
-    points = evaluate(load_codec(run), signals, dataset=folder.name, name="ours", lmbda=None)
+    points = evaluate(load_codec(run), signals, Labels(folder.name, "ours")).points
     means = summary(points)["points"][0]
     return {"bpp": means["bpp"], "psnr": means["psnr"]}
 

@@ -279,7 +279,7 @@ def command(tmp_path: Path) -> tuple[str, str]:
     """Starts the real child, with this file's codec instead of an exported one."""
     script = tmp_path / "child.py"
     script.write_text(
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"import sys; sys.path[:0] = {[str(p) for p in Path(__file__).parents[:2]]!r}\n"
         "import test_evaluation, lic_train.evaluation.decoder_process as d\n"
         "d.serve(test_evaluation.load)\n"
     )

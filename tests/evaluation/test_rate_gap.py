@@ -20,6 +20,7 @@ from lic_train.data.datamodule import Signal
 from lic_train.errors import ModelError
 from lic_train.evaluation import measure as evaluation
 from lic_train.evaluation.rate_gap import CAUSES, RateGap, describe, rate_gap
+from lic_train.evaluation.results import Labels
 from lic_train.modules.entropy import accounts
 from lic_train.modules.entropy.bottleneck import price
 from lic_train.modules.entropy.escapes import gaussian_as_coded
@@ -43,10 +44,10 @@ def sum_of_parts(gap: RateGap) -> float:
 def test_the_parts_of_the_gap_add_up_to_the_byte(stem: str, zoo: Zoo, tmp_path: Path) -> None:
     """And each is what it is called, not a remainder: what the coder was told sums to the estimate,
     what it wrote is hardly more than its tables say."""
-    codec, gaps = zoo.ready(stem), list[RateGap]()
+    codec = zoo.ready(stem)
     photo = Signal("photo", to_uint8(zoo.signal(stem, 96, 128)[0]))
-    options = {"dataset": "set", "name": stem, "lmbda": 0.01, "out_dir": tmp_path, "gaps": gaps}
-    points = evaluation.evaluate(codec, [photo], **options)  # type: ignore[arg-type]
+    result = evaluation.evaluate(codec, [photo], Labels("set", stem, 0.01), out_dir=tmp_path)
+    points, gaps = result.points, result.gaps
     assert [(g.rate, g.bytes) for g in gaps] == [(p.rate, p.bytes) for p in points]
     with accounts.kept() as entries:
         stream = codec.compress(photo.pixels[None].float() / 255)

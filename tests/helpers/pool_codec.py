@@ -14,6 +14,7 @@ from torch.nn.functional import avg_pool2d, pad
 from lic_train.codec import Codec, Reconstruction
 from lic_train.codec.contract import Shape
 from lic_train.evaluation.measure import evaluate
+from lic_train.evaluation.results import Labels
 from lic_train.rd.points import RDPoint
 
 BITS = 3.0  # what every latent of the codec below pretends to cost
@@ -69,8 +70,8 @@ def ready(codec: Codec) -> Codec:
 
 
 def run(codec: Codec, signals: list[Signal], **options: object) -> list[RDPoint]:
-    named = {"dataset": "set", "name": "pool", "lmbda": 0.01} | options
-    return evaluate(ready(codec), signals, **named)  # type: ignore[arg-type]
+    labels = Labels("set", "pool", 0.01)
+    return evaluate(ready(codec), signals, labels, **options).points  # type: ignore[arg-type]
 
 
 def point(image: str = "a", codec: str = "pool", **values: object) -> RDPoint:

@@ -34,6 +34,7 @@ from lic_train.data.sources import ImageSource, Samples
 from lic_train.data.transforms import RandomResizedCrop
 from lic_train.errors import DataError, TrainingError
 from lic_train.evaluation.measure import evaluate
+from lic_train.evaluation.results import Labels
 from lic_train.experiment.build import scale_to_ranks
 from lic_train.loggers.csv_log import CSVLog
 from lic_train.modules.codec_module import CodecModule
@@ -263,8 +264,7 @@ def test_ranks_that_share_the_evaluation_get_the_rows_of_one(zoo: Zoo, tmp_path:
     def rows(folder: Path) -> Any:
         def code(numbers: range) -> Any:
             signals = [s for i, s in enumerate(Signals(source)) if i in numbers]
-            about: dict[str, Any] = {"dataset": "d", "name": "n", "lmbda": 1.0, "out_dir": folder}
-            return evaluate(codec, signals, **about)
+            return evaluate(codec, signals, Labels("d", "n", 1.0), out_dir=folder).points
 
         return [
             (p.image, p.rate, p.bytes, p.bpp, p.bpp_estimated, p.psnr, p.ms_ssim != p.ms_ssim)

@@ -19,6 +19,7 @@ from lic_train.codec.signal import to_uint8
 from lic_train.data.datamodule import Signal
 from lic_train.errors import DataError
 from lic_train.evaluation.measure import evaluate
+from lic_train.evaluation.results import Labels
 from lic_train.rd.perceptual import distances
 from lic_train.rd.points import RDPoint, read_csv, summary, write_csv
 
@@ -47,8 +48,8 @@ def test_lpips_is_nothing_for_equal_images_and_grows_with_the_error(weights: Non
 def test_it_is_a_column_of_the_table(weights: None, zoo: Zoo, tmp_path: Path) -> None:
     photo = Signal("photo", to_uint8(zoo.signal("mean_scale", 64, 64)[0]))
     codec = zoo.ready("mean_scale")
-    options: dict[str, Any] = {"dataset": "set", "name": "mine", "lmbda": 0.01}
-    points = evaluate(codec, [photo], **options, distances=distances(["lpips"]))
+    labels = Labels("set", "mine", 0.01)
+    points = evaluate(codec, [photo], labels, distances=distances(["lpips"])).points
     assert points[0].lpips is not None and points[0].lpips > 0 and points[0].dists is None
     write_csv(points, tmp_path / "rd_points.csv")
     assert read_csv(tmp_path / "rd_points.csv") == points

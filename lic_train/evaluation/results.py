@@ -1,0 +1,33 @@
+"""What evaluating a codec returns: the rows of its files and, of each file, the rate gap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lic_train.evaluation.rate_gap import RateGap
+from lic_train.rd.points import RDPoint
+
+
+class Labels(NamedTuple):
+    """What all rows of one evaluation say of themselves."""
+
+    dataset: str
+    """Name of the images, in the column ``dataset``."""
+    codec: str
+    """Name of the codec, in the column ``codec``."""
+    lmbda: float | None = None
+    """Trade-off that the codec was trained for; ``None`` where it does not depend on one."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The measurements of one evaluation, in the order of signals and, within one, of rates.
+
+    Attributes:
+        points: one row per file of the codec, then those of the anchors, if they were asked for.
+        gaps: one per file of the codec.
+    """
+
+    points: list[RDPoint]
+    gaps: list[RateGap]
