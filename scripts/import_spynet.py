@@ -1,7 +1,7 @@
 """Make pretrained SpyNet weights a run directory, to start the motion part of a video codec from.
 
     python scripts/import_spynet.py WEIGHTS DIR
-    python -m lic_train experiment=dvc_paper ... init_from.motion=DIR model.motion.levels=LEVELS
+    python -m lic_train experiment=dvc_paper ... init_from.motion.run=DIR model.motion.levels=LEVELS
 
 WEIGHTS is a PyTorch state dict (levels coarse to fine, five convolutions each, in order, as public
 ports of SpyNet have them) or a folder of ``modelL1_F-1-weight.npy`` ... ``modelL4_F-5-bias.npy``,

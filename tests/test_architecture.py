@@ -33,8 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "doctor": {"experiment", "callbacks", "entropy", "codec", "utils", "errors"},
     "sweep": {"report", "figures", "rd", "utils", "errors"},
     "experiment": {
-        *("callbacks", "evaluation", "modules", "anchors", "loggers", "rd", "codec"),
-        *("utils", "errors"),
+        *("callbacks", "evaluation", "modules", "loggers", "rd", "codec", "utils", "errors"),
     },
     "report": {"evaluation", "figures", "rd", "utils", "errors"},
     "callbacks": {

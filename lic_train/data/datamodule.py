@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -95,9 +94,6 @@ class ImageDataModule(LightningDataModule):
     corrupt, small: what becomes of training images that cannot be read, or are smaller than the
         crop; see `Choices`. Both are said on stderr, and `skipped` holds the reasons by name. An
         evaluation image that cannot be read is always an error: figures are of a whole set.
-    name, root, eval_root, crop_size, longest_side, frames, kind, streamed: not used here. They are
-        settings of conf/data/*.yaml: what tables call the evaluation images, and what the train,
-        eval and crop nodes refer to, so that `data.root=FOLDER` suffices.
 
     The trainer needs `use_distributed_sampler=False`: the sampler here shares the draws out. Every
     rank sees all validation images. Raises DataError for sizes that give no batch.
@@ -118,14 +114,6 @@ class ImageDataModule(LightningDataModule):
         steps: int | None = None,
         corrupt: Literal["skip", "fail"] = "skip",
         small: Literal["upscale", "skip"] = "upscale",
-        name: str | None = None,
-        root: str | Path | None = None,
-        eval_root: str | Path | None = None,
-        crop_size: int | None = None,
-        longest_side: int | None = None,
-        frames: int | None = None,
-        kind: str | None = None,
-        streamed: bool | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_crop < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +16,15 @@ import torch
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
-from omegaconf import DictConfig, open_dict
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lic_train.codec.export import load_weights
-from lic_train.errors import ModelError, TrainingError
+from lic_train.errors import DataError, TrainingError
 from lic_train.evaluation.evaluate import Evaluator
 from lic_train.modules.codec_module import CodecModule
 from lic_train.utils.configs import config_dir
+from lic_train.utils.starts import starts
 
 
 @dataclass
@@ -58,15 +60,10 @@ def build(cfg: DictConfig) -> Experiment:
     except (TypeError, ValueError) as error:
         raise TrainingError(f"seed={cfg.seed} cannot be used: {error}") from None
     evaluator = instantiate(cfg.evaluation)
-    data = instantiate(cfg.data)
+    data = instantiate_data(cfg.data)
     codec = instantiate(cfg.model)
-    for key, run_dir in cfg.init_from.items():
-        if run_dir is None:
-            key = f"init_from.{key}"
-            raise ModelError(f"{key} is not given: add {key}=RUN, the folder of a finished run")
-        part, _, source = str(key).partition(" from ")
-        name = "" if part == "all" else part  # what a command line cannot write
-        load_weights(codec.part(name), Path(str(run_dir)), source or name)
+    for start in starts(cfg.init_from):
+        load_weights(codec.part(start.part), start.run, start.source)
     trainer = instantiate(
         cfg.trainer,
         precision=resolve_precision(str(cfg.trainer.precision)),
@@ -120,7 +117,26 @@ def build_data(overrides: Sequence[str]) -> Any:
     the choice of ``data``."""
     words = [f"data={word}" if "=" not in word else word for word in overrides[:1]]
     with initialize_config_dir(config_dir(), version_base="1.3"):
-        return instantiate(hydra_compose("train", [*words, *overrides[1:]]).data)
+        return instantiate_data(hydra_compose("train", [*words, *overrides[1:]]).data)
+
+
+SETTINGS = {"name", "root", "eval_root", "crop_size", "longest_side", "frames", "kind", "streamed"}
+"""Keys of ``data`` that its nodes and the run refer to: ``data.root=FOLDER`` suffices."""
+
+
+def instantiate_data(node: DictConfig) -> Any:
+    """The data module of ``conf/data``: its own arguments, beside the settings they refer to.
+
+    Raises:
+        DataError: a setting that neither the data module nor any other setting takes.
+    """
+    taken = set(inspect.signature(get_class(str(node._target_))).parameters)
+    settings: Any = OmegaConf.to_container(node, resolve=True)
+    known = {"_target_", *taken, *SETTINGS}
+    if unknown := [key for key in settings if key not in known]:
+        names = ", ".join(sorted(known & {*settings} - {"_target_"}))
+        raise DataError(f"there is no setting data.{unknown[0]} for this data: there are {names}")
+    return instantiate({key: settings[key] for key in settings if key in {"_target_", *taken}})
 
 
 def resolve_precision(precision: str) -> str:

@@ -23,6 +23,7 @@ from lic_train.sweep import identity
 from lic_train.sweep.launchers import Launcher
 from lic_train.sweep.state import POINT, SWEEP, SweepError, read, write
 from lic_train.utils.configs import config_dir, flat
+from lic_train.utils.starts import starts
 
 OF_THE_SWEEP = ("sweep", "hydra/launcher", "hydra.launcher", "hydra.sweep", "hydra.mode")
 """Overrides that are not handed on to the points."""
@@ -195,7 +196,7 @@ def _chained(
             more = (*point.overrides, *then)
             cfg = _compose(config_name, list(more))
             found = _settings(cfg) | _images(cfg)
-            more = (*more, f"++init_from.all={_quoted(first.directory)}")
+            more = (*more, f"++init_from.all.run={_quoted(first.directory)}")
             found["init_from.all"] = weights
             yield replace(point, overrides=more, settings=found, start=first.label)
 
@@ -212,8 +213,8 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
     with open_dict(plain):
         del plain["hydra"]
     found = identity.settings(OmegaConf.to_container(plain, resolve=True))
-    for part, run in cfg.init_from.items():
-        found[f"init_from.{part}"] = identity.of_weights(Path(str(run))) if run else None
+    for start in starts(cfg.init_from):
+        found[f"init_from.{start.label}"] = identity.of_weights(start.run)
     return found
 
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from PIL import Image
 
 from lic_train.data.datamodule import ImageDataModule
@@ -24,6 +23,7 @@ from lic_train.data.sets.hub import HubImages, HubStream
 from lic_train.data.sets.pixel_batches import PixelBatches, thumbnail_images
 from lic_train.data.sources import ImageSource
 from lic_train.errors import DataError
+from lic_train.experiment.build import instantiate_data
 from lic_train.utils.configs import config_dir
 
 
@@ -41,7 +41,7 @@ def names(source: ImageSource) -> list[str]:
 
 def build(*overrides: object) -> ImageDataModule:
     with initialize_config_dir(config_dir(), version_base="1.3"):
-        data = instantiate(compose("train", [str(override) for override in overrides]).data)
+        data = instantiate_data(compose("train", [str(override) for override in overrides]).data)
     assert isinstance(data, ImageDataModule)
     return data
 

@@ -97,7 +97,7 @@ def test_a_chain_starts_the_others_from_the_highest(tmp_path: Path) -> None:
         assert all(starts[f"lmbda={lmbda},seed={seed}"] == first for lmbda in (0.01, 0.02))
     by_label = {p.label: p for p in points}
     first, other = by_label["lmbda=0.03,seed=1"], by_label["lmbda=0.01,seed=1"]
-    assert other.overrides[-1] == f"++init_from.all='{first.directory}'"
+    assert other.overrides[-1] == f"++init_from.all.run='{first.directory}'"
     assert other.settings["trainer.max_steps"] == 3 and first.settings["trainer.max_steps"] == 2
     # Other weights to start from, another point.
     longer = planned(tmp_path, "lmbda=0.01,0.03,0.02", "seed=1,2", *chain, "scheduler.warmup=1")

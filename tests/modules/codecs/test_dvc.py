@@ -306,7 +306,7 @@ def test_a_chain_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert started == [
         [
             f"experiment={stage}",
-            f"init_from.intra={tmp_path}/{number - 1}_{before}",
+            f"init_from.intra.run={tmp_path}/{number - 1}_{before}",
             "lmbda=0.01",
             f"hydra.run.dir={tmp_path}/{number}_{stage}",
         ]
