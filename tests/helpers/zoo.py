@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
@@ -141,11 +141,10 @@ class Zoo:
     def trained(self, stem: str) -> Codec:
         """A trained codec in training mode, without tables; the caller's own copy."""
         codec, kept = self.build(stem), self._folder / f"{stem}.pt"
-        if not kept.is_file():
-            part = self._folder / f"{stem}.{os.getpid()}"
-            torch.save(self.train(codec).state_dict(), part)
-            with suppress(FileExistsError):  # of two workers, the first to be done counts for both
-                os.link(part, kept)
+        with FileLock(kept.with_suffix(".lock")):  # of two workers one trains, the other waits
+            if not kept.is_file():
+                torch.save(self.train(codec).state_dict(), kept.with_suffix(".part"))
+                os.replace(kept.with_suffix(".part"), kept)
         codec.load_state_dict(torch.load(kept, weights_only=True))
         return codec
 
