@@ -28,6 +28,13 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="an argument of the model that differs from the run's; may be repeated",
     )
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE.MODULE:CLASS",
+        help="a class beyond lic_train's own that the model may name: its code will run",
+    )
 
 
 @contextmanager

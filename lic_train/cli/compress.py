@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     from lic_train.utils.device import clock
 
     pixels = _read(options.signal, options.frames)
-    codec = load_codec(options.model, options.device, options.set)
+    codec = load_codec(options.model, options.device, options.set, options.trust)
     x = pixels[None].to(torch.device(options.device)).float() / 255
     codec.accept(x)
     start, reached = clock(options.device), ""

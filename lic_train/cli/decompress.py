@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     from lic_train.utils.device import clock
     from lic_train.utils.files import write_png
 
-    codec = load_codec(options.model, options.device, options.set)
+    codec = load_codec(options.model, options.device, options.set, options.trust)
     of_image: dict[str, Any] = {".png": partial(write_png, make_folder=False)}
     of_clip: dict[str, Any] = {"": write_frames, ".y4m": write_y4m}
     writers = {4: of_image, 5: of_clip}[codec.signal_dims]

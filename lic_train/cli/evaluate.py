@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> None:
     name = str(about.get("name", "codec"))
     labels = Labels(options.data.resolve().name, name, about.get("lmbda"))
     evaluator = Evaluator(options.anchors, options.perceptual, options.device, options.save_images)
+    evaluator.trust = options.trust
     signals = Signals(source)
     evaluation = evaluator.evaluate(options.model, signals, labels, options.out, options.set)
     conclude(evaluation.points, name, options.out.resolve())

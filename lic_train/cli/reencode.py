@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
     signals = list(Signals(ImageFolder(options.data)))
     chosen = (options.float, options.eight_bit)
     report(
-        load_codec(options.model, options.device),
+        load_codec(options.model, options.device, options.set, options.trust),
         signals,
         options.out,
         name=str(read_about(options.model).get("name", "codec")),

@@ -1,7 +1,7 @@
 """What decoding needs, and nothing else: weights and tables as safetensors, the model as YAML.
 
 A training checkpoint holds optimizers and no tables; an export holds tables and no optimizers.
-Nothing in it is executed: the YAML may only name classes that are torch modules.
+Nothing in it is executed: see :mod:`.blueprint` for what the YAML may name.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from compressai.entropy_models import EntropyModel
 from hydra.errors import HydraException
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from lic_train import __version__
 from lic_train.codec import Codec
+from lic_train.codec.blueprint import blueprint, trusted_targets
 from lic_train.codec.contract import TABLES
+from lic_train.codec.weights import check_weights
 from lic_train.errors import ModelError
 from lic_train.utils.device import check_device
+from lic_train.utils.plain import NotPlainError, read_yaml
 
 WEIGHTS = "model.safetensors"
 CONFIG = "model.yaml"
@@ -55,10 +56,11 @@ def save_codec(directory: Path, codec: Codec, model: DictConfig, **about: Any) -
     # Resolved where it stands: it may refer to the rest of the run's config.
     plain = OmegaConf.to_container(model, resolve=True)
     text = OmegaConf.to_yaml({"lic_train": __version__, "about": about, "model": plain})
-    parts = {weights: Path(f"{weights}.tmp"), config: Path(f"{config}.tmp")}
+    parts = {path: Path(f"{path}.{os.getpid()}.tmp") for path in (weights, config)}
     try:
         # Not `save_file`: what it says of a full disk is no OSError.
-        parts[weights].write_bytes(save(tensors, {"format": "pt", "lic_train": __version__}))
+        # One key of metadata: the order of several is random, and so the bytes would be.
+        parts[weights].write_bytes(save(tensors, {"lic_train": __version__}))
         parts[config].write_text(text)
         for path, part in parts.items():
             os.replace(part, path)
@@ -68,7 +70,12 @@ def save_codec(directory: Path, codec: Codec, model: DictConfig, **about: Any) -
     return codec
 
 
-def load_codec(directory: Path, device: str = "cpu", overrides: Sequence[str] = ()) -> Codec:
+def load_codec(
+    directory: Path,
+    device: str = "cpu",
+    overrides: Sequence[str] = (),
+    trust: Sequence[str] = (),
+) -> Codec:
     """The codec of a run directory, in eval mode, ready to compress and decompress.
 
     Args:
@@ -76,10 +83,13 @@ def load_codec(directory: Path, device: str = "cpu", overrides: Sequence[str] = 
         device: where it will work.
         overrides: arguments of the model that differ from the run's, ``"key=value"`` or
             ``"part.key=value"``; the weights must still fit.
+        trust: classes beyond this package's that the model may name, ``"package.module:Class"``:
+            their code is run.
 
     Raises:
         ModelError: a file is missing or damaged, weights and config do not fit together, there is
-            no such device, or an override names no argument of the model.
+            no such device, an override names no argument of the model, or the model names a class
+            that is not allowed.
     """
     directory = Path(directory)
     check_device(device)
@@ -87,16 +97,20 @@ def load_codec(directory: Path, device: str = "cpu", overrides: Sequence[str] = 
     weights = directory / WEIGHTS
     tensors = _read_weights(weights)
     _override(model, overrides)
-    _allow_only_modules(model)
+    trusted = trusted_targets(trust)
     try:
-        codec = instantiate(model)
+        plan = blueprint(OmegaConf.to_container(model), trusted)
+    except ModelError as error:
+        raise ModelError(f"{directory / CONFIG}: {error}") from None
+    try:
+        codec = instantiate(plan)
         if not isinstance(codec, Codec):
             raise ModelError(f"{directory / CONFIG} names {type(codec).__name__}, not a codec")
+        check_weights(codec, tensors)
         codec.load_state_dict(tensors)
-        for module in codec.modules():
-            if isinstance(module, EntropyModel) and not module.quantized_cdf.numel():
-                raise ModelError(f"{weights} holds no coder tables: export the run again")
-    except (HydraException, RuntimeError, TypeError, ValueError) as error:
+    except ModelError as error:
+        raise ModelError(f"{weights}: {error}") from None
+    except (HydraException, RuntimeError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error.__cause__, ModelError):  # a constructor says it better itself
             raise error.__cause__ from None
         reason = str(error).strip().splitlines()
@@ -177,7 +191,7 @@ def read_about(directory: Path) -> dict[str, Any]:
     Raises:
         ModelError: there is no export here, or it is damaged.
     """
-    about = OmegaConf.to_container(_read_config(Path(directory)).get("about", {}))
+    about = OmegaConf.to_container(_read_config(Path(directory))).get("about")  # type: ignore[union-attr]
     return {str(k): v for k, v in about.items()} if isinstance(about, dict) else {}
 
 
@@ -190,31 +204,12 @@ def _read_config(directory: Path) -> DictConfig:
             f"{directory} holds no {CONFIG}: the run did not finish, or this is another folder"
         )
     try:
-        loaded = OmegaConf.load(config)
-        OmegaConf.to_container(loaded, resolve=True, throw_on_missing=True)  # raises, if it cannot
-        if isinstance(loaded, DictConfig) and isinstance(loaded.get("model"), DictConfig):
-            return loaded
-    except (OmegaConfBaseException, OSError, ValueError) as error:
+        loaded = read_yaml(config)
+    except (NotPlainError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{config} cannot be read ({reason}): export the run again") from None
-    except Exception as error:  # the YAML parser's own family of errors
-        raise ModelError(f"{config} is not YAML ({type(error).__name__})") from None
+    if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict) and loaded["model"]:
+        if "${" in str(loaded["model"]):
+            raise ModelError(f"{config} refers to other settings: export the run again")
+        return OmegaConf.create({str(k): v for k, v in loaded.items() if k in ("model", "about")})
     raise ModelError(f"{config} holds no model: export the run again")
-
-
-def _allow_only_modules(node: Any) -> None:
-    """Refuse a ``_target_`` that is not a torch module: loading must not run other code."""
-    if isinstance(node, DictConfig):
-        target = node.get("_target_")
-        if target is not None:
-            try:
-                cls = get_class(str(target))
-            except Exception:
-                raise ModelError(f"the model names {target}, which is not installed") from None
-            if not issubclass(cls, nn.Module):
-                raise ModelError(f"the model names {target}, which is no torch module: refused")
-        for value in node.values():
-            _allow_only_modules(value)
-    elif OmegaConf.is_list(node):
-        for value in node:
-            _allow_only_modules(value)

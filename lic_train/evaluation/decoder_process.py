@@ -25,8 +25,9 @@ from lic_train import errors
 from lic_train.codec import Codec
 from lic_train.errors import LicError
 from lic_train.evaluation.measure import local_decoder
+from lic_train.utils.safe_path import python_module, safe_environment
 
-COMMAND = (sys.executable, "-m", "lic_train.evaluation.decoder_process")
+COMMAND = tuple(python_module("lic_train.evaluation.decoder_process"))
 
 
 class DecoderProcess:
@@ -38,6 +39,7 @@ class DecoderProcess:
         environment: variables that differ from this process's, e.g. another ``OMP_NUM_THREADS``.
         timeout_s: after so many seconds without an answer the child is killed.
         command: what to start; a test starts one that loads its own codec and calls ``serve``.
+        trust: see ``lic_train.codec.export.load_codec``.
 
     Raises:
         ModelError: on entering, when the child cannot load the model.
@@ -50,13 +52,11 @@ class DecoderProcess:
         environment: Mapping[str, str] | None = None,
         timeout_s: float = 600.0,
         command: Sequence[str] = COMMAND,
+        trust: Sequence[str] = (),
     ) -> None:
-        self.arguments = [*command, str(model_dir), device]
-        self.environment = {**os.environ, **(environment or {})}
-        # The child must import this very package, wherever it was imported from.
-        root = str(Path(__file__).resolve().parents[2])
-        paths = (root, self.environment.get("PYTHONPATH", ""))
-        self.environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        self.arguments = [*command, str(model_dir), device, *trust]
+        # Where classes that the user trusts were imported from here, the child finds them too.
+        self.environment = safe_environment(environment, [_folder_of(name) for name in trust])
         self.timeout_s = timeout_s
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -139,6 +139,16 @@ class DecoderProcess:
         return f"the decoder process ended or gave no answer in time (code {code}): {last}"
 
 
+def _folder_of(name: str) -> str:
+    """Where the package of ``package.module:Class`` was imported from; "" if it was not."""
+    package = sys.modules.get(name.partition(":")[0].partition(".")[0])
+    file = getattr(package, "__file__", None)
+    if not file:
+        return ""
+    path = Path(file).resolve()
+    return str(path.parents[1] if path.name == "__init__.py" else path.parent)
+
+
 def serve(load: Callable[[Path, str], Codec]) -> None:
     """The child: load the model of ``sys.argv``, then decode what stdin names until it closes."""
     # The answers own stdout; whatever a library prints goes to stderr and cannot garble them.
@@ -168,4 +178,4 @@ def serve(load: Callable[[Path, str], Codec]) -> None:
 if __name__ == "__main__":
     from lic_train.codec.export import load_codec
 
-    serve(load_codec)
+    serve(lambda directory, on: load_codec(directory, on, trust=sys.argv[3:]))

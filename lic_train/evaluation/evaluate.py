@@ -56,6 +56,8 @@ class Evaluator:
         self.distances = distances(perceptual)
         self.device = device
         self.save_images = save_images
+        self.trust: Sequence[str] = ()
+        """Classes beyond this package's that models may name, ``"package.module:Class"``."""
 
     def evaluate(
         self,
@@ -88,7 +90,7 @@ class Evaluator:
         """
         rank, _ = rank_and_world_size()
         console = Console(stderr=True, quiet=rank > 0)
-        codec = load_codec(model_dir, self.device, overrides)
+        codec = load_codec(model_dir, self.device, overrides, self.trust)
         with console.status(f"coding {len(signals)} images of {labels.dataset} to files"):
             coded = self._code(codec, model_dir, signals, labels, out_dir)
         if rank > 0:
@@ -129,7 +131,7 @@ class Evaluator:
             taken: dict[str, str] = {}
             for image in signals.names():  # also those that other ranks write
                 own_label(image, taken, labels.dataset)
-            with DecoderProcess(model_dir, self.device) as decoder:
+            with DecoderProcess(model_dir, self.device, trust=self.trust) as decoder:
                 own = evaluate(
                     codec,
                     islice(signals, rank, None, world_size),

@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lic_train.codec.blueprint import foreign_targets
 from lic_train.codec.export import load_weights
 from lic_train.errors import DataError, TrainingError
 from lic_train.evaluation.evaluate import Evaluator
@@ -60,6 +61,8 @@ def build(cfg: DictConfig) -> Experiment:
     except (TypeError, ValueError) as error:
         raise TrainingError(f"seed={cfg.seed} cannot be used: {error}") from None
     evaluator = instantiate(cfg.evaluation)
+    # The user's own config names them: that is as good as --trust.
+    evaluator.trust = list(foreign_targets(OmegaConf.to_container(cfg.model)))
     data = instantiate_data(cfg.data)
     codec = instantiate(cfg.model)
     for start in starts(cfg.init_from):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from lic_train.errors import TrainingError
 from lic_train.utils.configs import config_dir
+from lic_train.utils.safe_path import python_module, safe_environment
 
 FINISHED = "rd_summary.json"
 """The last table that a run writes."""
@@ -52,7 +52,9 @@ def run(arguments: Sequence[str]) -> Path:
         print(head, flush=True)
         start = [f"{chain.start}={before}"] if before else []
         command = [f"experiment={stage}", *start, *shared, f"{RUN_DIR}{run_dir}"]
-        status = subprocess.run([sys.executable, "-m", "lic_train", *command]).returncode
+        status = subprocess.run(
+            python_module("lic_train", *command), env=safe_environment()
+        ).returncode
         if status:
             raise TrainingError(f"{head}, ended with {status}: the same command goes on from there")
     assert run_dir is not None

@@ -9,11 +9,10 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lic_train.errors import DataError
 from lic_train.rd.points import RDPoint, read_csv
 from lic_train.utils.configs import flat
+from lic_train.utils.plain import read_yaml
 
 ROWS, POINT = "rd_points.csv", "point.json"
 REPEATS = ("sweep.json", "bd_rate.csv")
@@ -92,11 +91,10 @@ def _read(path: Path, label: str, root: str) -> Run:
 def _mapping(path: Path) -> dict[str, Any]:
     """A YAML or JSON file; empty if it is missing, as an evaluation's is."""
     try:
-        text = path.read_text()
-        loaded = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        loaded = json.loads(path.read_text()) if path.suffix == ".json" else read_yaml(path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # json's, and NotPlainError
         raise DataError(f"{path} cannot be read ({type(error).__name__}): export again") from None
     return loaded if isinstance(loaded, dict) else {}
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, Protocol
 
 from lic_train.sweep.point import PointProcess
 from lic_train.sweep.state import JOB, LOCK, STATE, STDERR, SweepError, held, read, write
+from lic_train.utils.safe_path import python_module, safe_environment
 
 
 class Launcher(Protocol):
@@ -62,13 +61,13 @@ class Local(Launcher):
         slot = next(i for i in range(self.jobs) if i not in taken)
         gpu = self.slots[slot]
         visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
-        command = [sys.executable, "-m", "lic_train.sweep.point", str(point)]
+        command = python_module("lic_train.sweep.point", str(point))
         with (point / STDERR).open("ab") as log:
             # Nothing ties it to the sweep: neither its terminal's Ctrl-C, which the sweep hands on
             # as it sees fit, nor a pipe that breaks.
             process = subprocess.Popen(
                 command,
-                env={**os.environ, **visible},
+                env=safe_environment(visible),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -27,6 +27,7 @@ from lic_train.sweep.state import (
     read,
     write,
 )
+from lic_train.utils.safe_path import python_module, safe_environment
 
 TAKEN = 75
 """Exit code where another process runs the point already."""
@@ -56,7 +57,8 @@ class PointProcess:
                 return TAKEN
             before = err.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "lic_train", *read(point / POINT)["command"]],
+                python_module("lic_train", *read(point / POINT)["command"]),
+                env=safe_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -17,9 +17,8 @@ from pathlib import Path
 from signal import Signals
 from typing import IO, Any
 
-import yaml
-
 from lic_train.errors import LicError
+from lic_train.utils.plain import read_yaml
 
 POINT, STATE, LOCK, SWEEP, JOB = "point.json", "state.json", "point.lock", "sweep.json", "job.json"
 STDOUT, STDERR = "stdout.log", "stderr.log"
@@ -168,7 +167,7 @@ def _step(point: Path) -> int | None:
 
 def about(point: Path) -> dict[str, Any]:
     """What the export of a finished point says of itself: its name, its steps."""
-    loaded = yaml.safe_load((point / "model.yaml").read_text())
+    loaded = read_yaml(point / "model.yaml")
     found: dict[str, Any] = loaded["about"]
     return found
 

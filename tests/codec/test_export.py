@@ -68,7 +68,7 @@ def test_an_export_is_two_plain_files(exported: Path) -> None:
     assert set(state(exported)) == {"model.safetensors", "model.yaml"}
     assert {p.name for p in exported.iterdir()} == set(state(exported))
     with safe_open(exported / WEIGHTS, "pt") as file:
-        assert file.metadata() == {"format": "pt", "lic_train": __version__}
+        assert file.metadata() == {"lic_train": __version__}
     config = OmegaConf.load(exported / CONFIG)
     assert set(config) == {"lic_train", "about", "model"}
     start = {"start": "random", "start_lmbda": 0.03, "quantise": "noise"}
@@ -220,21 +220,24 @@ def test_only_torch_modules_are_called(exported: Path, target: str, tmp_path: Pa
 
 
 def test_a_module_that_is_no_codec_is_refused(exported: Path) -> None:
-    model = "{_target_: torch.nn.Linear, in_features: 2, out_features: 2}"
-    refusal(with_model(exported, model), "Linear", "not a codec")
+    linear = "{_target_: torch.nn.Linear, in_features: 2, out_features: 2}"
+    refusal(with_model(exported, linear), "torch.nn.Linear", "refused")
+    layer = "{_target_: lic_train.modules.layers.attention.ChannelAttention, channels: 4}"
+    refusal(with_model(exported, layer), "not a codec")
     refusal(with_model(exported, "{N: 8, M: 16}"), "not a codec")
     partial = "{_target_: lic_train.modules.codecs.mean_scale.MeanScale, _partial_: true}"
-    refusal(with_model(exported, partial), "not a codec")
+    refusal(with_model(exported, partial), "_partial_")
 
 
 def test_nothing_is_made_before_everything_is_checked(exported: Path) -> None:
-    witness = f"{{_target_: {__name__}.Witness}}"
-    parts = f"[{witness}, {{_target_: subprocess.Popen}}]"
-    with_model(exported, f"{{_target_: torch.nn.Sequential, _args_: {parts}}}")
-    refusal(exported, "subprocess.Popen", "refused")
+    name = f"{__name__}.Witness"
+    parts = f"{{a: {{_target_: {name}}}, b: {{_target_: subprocess.Popen}}}}"
+    with_model(exported, f"{{_target_: {name}, parts: {parts}}}")
+    with pytest.raises(ModelError, match=r"subprocess\.Popen.*refused"):
+        load_codec(exported, trust=[f"{__name__}:Witness"])
     assert not Witness.made
-    refusal(with_model(exported, witness), "not a codec")
-    assert Witness.made
+    refusal(with_model(exported, f"{{_target_: {name}}}"), "refused")
+    assert not Witness.made
 
 
 # --- whole or not there

@@ -366,7 +366,9 @@ def test_the_child_ends_when_the_parent_does(model: Path, command: tuple[str, st
 
 
 def test_the_default_child_is_this_module() -> None:
-    assert decoder_process.COMMAND == (sys.executable, "-m", "lic_train.evaluation.decoder_process")
+    python, *command = decoder_process.COMMAND
+    assert python == sys.executable
+    assert command == ["-P", "-m", "lic_train.evaluation.decoder_process"]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,14 @@ class MeanScaleOdd(MeanScale):
         start_lmbda: the trade-off that a wavelet start is made for.
         quantise: what stands for rounding in training, see :mod:`.base.quantise`.
     """
+
+    @staticmethod
+    def arguments_of_before(arguments: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of a model saved by version 0.1 by their names of today."""
+        if "straight_through" not in arguments:
+            return arguments
+        rest = {k: v for k, v in arguments.items() if k != "straight_through"}
+        return {**rest, "quantise": "mixed" if arguments["straight_through"] else "noise"}
 
     stride = LATENT_STRIDE  # rows of y: the image's over 16, rounded up
 

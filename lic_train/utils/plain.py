@@ -1,0 +1,60 @@
+"""Text of strangers: YAML and JSON within bounds, and names that are fit to print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MOST_BYTES = 4 << 20
+DEEPEST, MOST_NODES = 40, 100_000
+
+
+class NotPlainError(ValueError):
+    """Text that is beyond the bounds, or no YAML."""
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain values out of a YAML file.
+
+    Aliases are refused: a few lines of them stand for more values than memory holds.
+
+    Raises:
+        OSError: it cannot be read.
+        NotPlainError: it is too large, too deep, holds aliases or tags, or is not YAML.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise NotPlainError(f"it is larger than {MOST_BYTES >> 20} MB")
+    try:
+        text = path.read_bytes().decode()
+        _within_bounds(text)
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise NotPlainError(f"it is not YAML ({type(error).__name__})") from None
+    except UnicodeDecodeError:
+        raise NotPlainError("it is not text") from None
+    except (RecursionError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, NotPlainError):
+            raise
+        raise NotPlainError(f"it is not plain YAML ({type(error).__name__})") from None
+
+
+def _within_bounds(text: str) -> None:
+    depth = nodes = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise NotPlainError("it holds aliases")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        nodes += 1
+        if depth > DEEPEST or nodes > MOST_NODES:
+            raise NotPlainError("it is nested too deeply or holds too many values")
+
+
+def printable(text: str, longest: int = 120) -> str:
+    """The text on one line without control characters, which a terminal would obey."""
+    plain = "".join(c if c.isprintable() else "?" for c in text)
+    return plain if len(plain) <= longest else plain[:longest] + "..."
