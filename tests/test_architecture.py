@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
         *("rd", "data", "codec", "utils", "errors"),
     },
     "doctor": {"experiment", "callbacks", "entropy", "codec", "utils", "errors"},
-    "sweep": {"report", "figures", "rd", "utils", "errors"},
+    "sweep": {"experiment", "report", "figures", "rd", "utils", "errors"},
     "experiment": {
         *("callbacks", "evaluation", "modules", "loggers", "rd", "codec", "utils", "errors"),
     },

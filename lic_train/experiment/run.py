@@ -20,8 +20,10 @@ from lic_train.codec.export import ready_copy, save_codec
 from lic_train.evaluation.evaluate import conclude
 from lic_train.evaluation.results import Labels
 from lic_train.experiment.build import Experiment, build
+from lic_train.experiment.run_folder import claimed
 from lic_train.loggers.results import log_results
 from lic_train.rd.headline import headline
+from lic_train.utils.configs import typed
 from lic_train.utils.environment import environment
 from lic_train.utils.ranks import Leaving
 
@@ -29,13 +31,19 @@ from lic_train.utils.ranks import Leaving
 def run(cfg: DictConfig) -> Path:
     """Train, export, code the evaluation images to files, report. Returns the run directory.
 
-    A run directory that holds ``checkpoints/last.ckpt`` is gone on with.
+    A run directory that holds ``checkpoints/last.ckpt`` of the same settings is resumed.
+
+    Raises:
+        LicError: what the user has to change, one line.
     """
-    run_dir = Path(cfg.run_dir).resolve()
+    with claimed(cfg) as run_dir:
+        return _run(cfg, run_dir)
+
+
+def _run(cfg: DictConfig, run_dir: Path) -> Path:
     if (run_dir.parent / "sweep.json").is_file():  # W&B shows the points of a sweep as one group
         os.environ.setdefault("WANDB_RUN_GROUP", "/".join(run_dir.parent.parts[-2:]))
     experiment = build(cfg)
-    run_dir.mkdir(parents=True, exist_ok=True)
     trainer = experiment.trainer
     start = newest_checkpoint(run_dir / "checkpoints" / checkpoints.LAST, experiment.module)
     try:
@@ -59,7 +67,8 @@ def run(cfg: DictConfig) -> Path:
             log_results(trainer.loggers, points, name, numbers, run_dir, step)
             conclude(points, str(cfg.name), run_dir)
     except Stopped as stop:
-        again = f"the same command with hydra.run.dir={run_dir} goes on"
+        folder = typed("hydra.run.dir", run_dir)
+        again = f"the same command with {folder} goes on"
         queued = requeue() if stop.signum == signal.SIGUSR1 else ""
         line = f"lic_train: stopped by {stop.signum.name} after batch {stop.step}; {again}"
         print("; ".join(filter(None, (queued, line))), file=sys.stderr)

@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lic_train.sweep import identity
+from lic_train.experiment import identity
 from lic_train.sweep.launchers import Launcher
 from lic_train.sweep.state import POINT, SWEEP, SweepError, read, write
 from lic_train.utils.configs import config_dir, flat

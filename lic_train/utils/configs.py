@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,3 +28,12 @@ def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
     elif prefix:
         yield prefix, node
+
+
+def typed(key: str, value: object) -> str:
+    """``key=value`` as a shell and Hydra's grammar take it: quoted where it must be."""
+    text = str(value)
+    if re.fullmatch(r"[A-Za-z0-9_./+-]+", text):
+        return f"{key}={text}"
+    inner = text.replace("\\", "\\\\").replace("'", "\\'")
+    return shlex.quote(f"{key}='{inner}'")

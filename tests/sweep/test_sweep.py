@@ -20,9 +20,9 @@ from PIL import Image
 from lic_train.cli import _main as cli
 from lic_train.data.sources import ImageFolder, Samples
 from lic_train.errors import LicError
+from lic_train.experiment import identity
 from lic_train.rd.points import RDPoint, read_csv, write_csv
 from lic_train.report.runs import find_runs
-from lic_train.sweep import identity
 from lic_train.sweep.launchers import Local
 from lic_train.sweep.plan import Plan, Point, enter, plan
 from lic_train.sweep.run import conclude, run
