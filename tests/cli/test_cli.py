@@ -189,7 +189,7 @@ def test_a_model_that_is_none(command: str, refuses: Refuses, model: Path, here:
     Path("evil", CONFIG).write_text(text.replace(target, "subprocess.Popen"))
     refused("evil", "subprocess.Popen, which is none of this package's codecs and layers: refused")
     Path("evil", CONFIG).write_text(text.replace(target, "torch.nn.Identity"))
-    refused("evil", "names Identity, not a codec")
+    refused("evil", "names torch.nn.Identity, which is none of this")
     Path("evil", CONFIG).write_text(text.replace(target, "nowhere.Codec"))
     refused("evil", "nowhere.Codec, which is not installed")
     assert "M: 16" in text

@@ -277,9 +277,9 @@ def test_a_damaged_checkpoint_is_left_alone(
     (copied / "checkpoints" / "previous.ckpt").unlink(missing_ok=True)
     whole = last.read_bytes()
     cases = {
-        "is not a checkpoint": (whole[: len(whole) // 2], OVERRIDES),
-        "not a checkpoint": (b"junk", OVERRIDES),
-        "checkpoint of another model": (whole, [*OVERRIDES, "model.N=12"]),
+        "is not a checkpoint": (whole[: len(whole) // 2], COMMAND),
+        "not a checkpoint": (b"junk", COMMAND),
+        "model.N 8 -> 12": (whole, [*COMMAND, "model.N=12"]),
     }
     for words, (data, overrides) in cases.items():
         last.write_bytes(data)
