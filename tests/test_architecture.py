@@ -48,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "anchors": {"rd", "codec", "utils", "errors"},
     "loggers": {"rd", "errors"},
     "training": {"codec", "errors"},
-    "rd": {"utils", "errors"},
+    "rd": {"codec", "utils", "errors"},
     "data": {"utils", "errors"},
     "codec": {"utils", "errors"},
     "utils": {"errors"},

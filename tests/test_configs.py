@@ -18,10 +18,10 @@ from PIL import Image
 
 from lic_train.codec import Codec
 from lic_train.codec.export import ready_copy, save_codec
+from lic_train.codec.signal import MS_SSIM_MIN_SIDE
 from lic_train.data.datamodule import ImageDataModule
 from lic_train.experiment.build import Experiment, build
 from lic_train.experiment.run import fit
-from lic_train.training.loss import MS_SSIM_MIN_SIDE
 from lic_train.utils.configs import config_dir
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -20,19 +20,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lic_train.anchors.base import Coded
+from lic_train.anchors.base import Anchor, Coded
 from lic_train.errors import DataError
 
 
 @dataclass(frozen=True)
-class Anchor:
+class ImageAnchor(Anchor):
     """One codec that Pillow writes, by itself or with a plugin.
 
     Args:
         name: what the rows say in ``codec``.
         title: what people call it.
         format: Pillow's name of the file format.
-        settings: keyword arguments of ``Image.save`` at a quality; nothing that would make the
+        save_settings: keyword arguments of ``Image.save`` at a quality; nothing that would make the
             file depend on the number of cores.
         qualities: the ladder, coarse to fine.
         plugin: package that teaches Pillow the format; ``""``: it is built in.
@@ -42,7 +42,7 @@ class Anchor:
     name: str
     title: str
     format: str
-    settings: Callable[[int], dict[str, Any]]
+    save_settings: Callable[[int], dict[str, Any]]
     qualities: tuple[int, ...]
     library: Callable[[], str]
     plugin: str = ""
@@ -72,9 +72,9 @@ class Anchor:
             "qualities": ", ".join(map(str, self.qualities)),
         }
 
-    def of_group(self, pictures: int) -> Anchor:
-        """The same for signals of which every so many pictures one is coded alone."""
-        return self
+    def settings(self, quality: int) -> dict[str, Any]:
+        """Keyword arguments of ``Image.save``."""
+        return self.save_settings(quality)
 
     def code(self, pixels: Tensor, quality: int) -> Coded:
         """Encode and decode one image.
@@ -140,7 +140,7 @@ def _x265() -> str:
     return f"{info['encoders']['x265']} in libheif {info['libheif']}"
 
 
-JPEG = Anchor(
+JPEG = ImageAnchor(
     "jpeg",
     "JPEG",
     "JPEG",
@@ -148,7 +148,7 @@ JPEG = Anchor(
     LADDER,
     _built_in("libjpeg_turbo", "libjpeg-turbo"),
 )
-WEBP = Anchor(
+WEBP = ImageAnchor(
     "webp",
     "WebP",
     "WEBP",
@@ -156,7 +156,7 @@ WEBP = Anchor(
     LADDER,
     _built_in("webp", "libwebp"),
 )
-JPEG2000 = Anchor(
+JPEG2000 = ImageAnchor(
     "jpeg2000",
     "JPEG 2000",
     "JPEG2000",
@@ -164,7 +164,7 @@ JPEG2000 = Anchor(
     tuple(range(20, 50, 2)),
     _built_in("jpg_2000", "openjpeg"),
 )
-AVIF = Anchor(
+AVIF = ImageAnchor(
     "avif",
     "AVIF",
     "AVIF",
@@ -173,7 +173,7 @@ AVIF = Anchor(
     SHORT,
     _avif,
 )
-JPEGXL = Anchor(
+JPEGXL = ImageAnchor(
     "jpegxl",
     "JPEG XL",
     "JXL",
@@ -182,7 +182,7 @@ JPEGXL = Anchor(
     lambda: "libjxl of pillow-jxl-plugin",  # which does not tell its version
     "pillow-jxl-plugin",
 )
-HEVC = Anchor(
+HEVC = ImageAnchor(
     "hevc",
     "HEVC intra (x265)",
     "HEIF",

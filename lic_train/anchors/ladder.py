@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 from lic_train import __version__
-from lic_train.anchors.image import Anchor
+from lic_train.anchors.base import Anchor
 from lic_train.anchors.payload import payload_bytes
-from lic_train.anchors.video import VideoAnchor
-from lic_train.codec.signal import Signal
+from lic_train.codec.signal import Signal, num_images
 from lic_train.errors import DataError
 from lic_train.rd import metrics
 from lic_train.rd.points import RDPoint
@@ -39,7 +38,7 @@ def cache_folder() -> Path:
 
 
 def anchor_rows(
-    anchors: Sequence[Anchor | VideoAnchor],
+    anchors: Sequence[Anchor],
     signals: Iterable[Signal],
     dataset: str,
     *,
@@ -93,9 +92,7 @@ def anchor_rows(
     return [p for name in rows if name not in missing for p in rows[name]], missing
 
 
-def write_record(
-    anchors: Sequence[Anchor | VideoAnchor], missing: dict[str, str], path: Path
-) -> None:
+def write_record(anchors: Sequence[Anchor], missing: dict[str, str], path: Path) -> None:
     """Write how the numbers of ``anchors`` were made, and why some have none, as JSON."""
     record = {
         "anchors": [
@@ -109,7 +106,7 @@ def write_record(
     write_whole(path, (json.dumps(record, indent=2) + "\n").encode())
 
 
-def _header_bytes(anchor: Anchor | VideoAnchor) -> int | None:
+def _header_bytes(anchor: Anchor) -> int | None:
     """Bytes of a small file that are not coded pixels, ``None`` where they cannot be told.
 
     They are counted like all others, and at low rates they are no trifle: a HEIF container is
@@ -125,7 +122,7 @@ def _header_bytes(anchor: Anchor | VideoAnchor) -> int | None:
 class _Kept:
     """Results of one anchor on one image, in memory and in a file of the cache."""
 
-    def __init__(self, anchor: Anchor | VideoAnchor, pixels: Tensor, folder: Path | None) -> None:
+    def __init__(self, anchor: Anchor, pixels: Tensor, folder: Path | None) -> None:
         self.anchor, self.pixels = anchor, pixels
         made_by = [anchor.describe()[key] for key in ("codec", "through", "library")]
         key = hashlib.sha256(json.dumps([*made_by, __version__, list(pixels.shape)]).encode())
@@ -169,7 +166,7 @@ def _measured(task: tuple[_Kept, int]) -> dict[str, Any] | str:
 
 def _row(
     measured: dict[str, Any],
-    anchor: Anchor | VideoAnchor,
+    anchor: Anchor,
     quality: int,
     signal: Signal,
     dataset: str,
@@ -183,7 +180,7 @@ def _row(
         lmbda=None,
         width=width,
         height=height,
-        bpp=metrics.bpp(measured["bytes"], width, height, signal.pixels[..., 0, 0, 0].numel()),
+        bpp=metrics.bpp(measured["bytes"], width, height, num_images(signal.pixels)),
         bpp_estimated=None,
         device="cpu",
         **measured,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lic_train.anchors.base import Coded
+from lic_train.anchors.base import Anchor, Coded
 from lic_train.errors import DataError
 
 PIXELS = "yuv420p"
@@ -25,7 +25,7 @@ CRF = (43, 39, 35, 31, 27, 23, 19, 15)
 
 
 @dataclass(frozen=True)
-class VideoAnchor:
+class VideoAnchor(Anchor):
     """One video codec at a preset.
 
     Args:

@@ -24,7 +24,7 @@ LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 class Checkpoints(Checkpoint):
     """``last.ckpt`` before and after every validation, ``previous.ckpt`` beside it, ``best.ckpt``.
 
-    A run goes on from ``last.ckpt``, or from ``previous.ckpt`` if that is damaged. On SIGTERM, by
+    A run resumes from ``last.ckpt``, or from ``previous.ckpt`` if that is damaged. On SIGTERM, by
     which clusters announce that they will kill, or SIGUSR1, by which Slurm does, the run writes
     one more at the next batch and leaves; in a validation it leaves at once, since the checkpoint
     before it is of this very batch.
@@ -60,7 +60,7 @@ class Checkpoints(Checkpoint):
             words = ", ".join(f"{self._now[n]} {n} instead of {self._before[n]}" for n in changed)
             print(
                 f"lic_train: {words} from batch {trainer.global_step} on: the run goes on, but "
-                "will not have the bits of an unbroken one",
+                "will not have the bits of an uninterrupted one",
                 file=sys.stderr,
             )
         if self._validation_due:
@@ -100,7 +100,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         # Not before: averaged weights are put in place by a callback's own `on_train_end`, and a
-        # run that goes on from its last batch has none.
+        # run that resumes from its last batch has none.
         save(trainer, self.dirpath / LAST)
         if signum := self._stopping.told(trainer):
             self._stopping.leave(trainer, signum, trainer.global_step)

@@ -1,4 +1,4 @@
-"""Leaving when a cluster says so: a signal is noted, and obeyed where a run can go on from."""
+"""Leaving when a cluster says so: a signal is noted, and obeyed where a run can resume from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ submitit is warned, which queues jobs again by itself."""
 
 
 class Stopped(SystemExit):
-    """The run left on a signal, after batch ``step``, with a checkpoint to go on from."""
+    """The run left on a signal, after batch ``step``, with a checkpoint to resume from."""
 
     def __init__(self, signum: int, step: int) -> None:
         super().__init__(128 + signum)

@@ -34,6 +34,7 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from lic_train.codec.export import load_codec
+    from lic_train.codec.signal import num_images
     from lic_train.evaluation.rate_control import meet
     from lic_train.rd.metrics import bpp
     from lic_train.utils.device import clock
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     seconds = clock(options.device) - start
     write_whole(options.file, data)
     height, width = codec.reference(x, stream.rate).shape[-2:]
-    images = pixels[..., 0, 0, 0].numel()
+    images = num_images(pixels)
     rate = f"{bpp(len(data), width, height, images):.4f} bpp, {width}x{height}"
     print(f"{options.file}: {len(data)} bytes, {rate}{reached}{pace(pixels, seconds)}")
 

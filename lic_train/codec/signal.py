@@ -7,6 +7,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+MS_SSIM_MIN_SIDE = 161
+"""Five scales halve the image four times and the last one must still hold an 11-pixel window:
+smaller sides than ``(11 - 1) * 2**4 + 1`` leave MS-SSIM undefined."""
+
 
 class Signal(Protocol):
     """An image with a name; what a dataset of images yields."""

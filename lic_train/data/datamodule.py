@@ -148,7 +148,7 @@ class ImageDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Draw]:
-        """Batches without end. A trainer that goes on from a checkpoint gets those after it."""
+        """Batches without end. A trainer that resumes from a checkpoint gets those after it."""
         count, world_size = self._train_count(), rank_and_world_size()[1]
         if count is not None and count < world_size:
             self._say("ranks", f"{count} images for {world_size} ranks: a batch has some twice")

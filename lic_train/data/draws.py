@@ -43,7 +43,7 @@ class Draw(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What becomes of images that do not do.
+    """What becomes of unusable images.
 
     corrupt: "skip" takes another image for one that cannot be read, "fail" raises its DataError.
     small: "upscale" enlarges an image whose short side is below the crop's, "skip" takes another.

@@ -37,7 +37,7 @@ def examine(overrides: Sequence[str]) -> list[Finding]:
 
 
 def start(p: Preflight) -> Iterator[Finding]:
-    """What the run would go on from."""
+    """What the run would resume from."""
     trainer = p.experiment.trainer
     last = newest_checkpoint(p.run_dir / "checkpoints" / LAST, p.experiment.module)
     ranks = f"{trainer.world_size} x {trainer.accelerator.name()}"
@@ -45,7 +45,7 @@ def start(p: Preflight) -> Iterator[Finding]:
     scale = p.experiment.module.lr_scale
     yield Finding("ranks", f"{batch}, learning rates x {scale:g}")
     if last is not None:
-        yield Finding("checkpoint", f"goes on from {last}")
+        yield Finding("checkpoint", f"resumes from {last}")
 
 
 def _checks(name: str) -> list[Check]:

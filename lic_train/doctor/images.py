@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from lic_train.codec.signal import MS_SSIM_MIN_SIDE
 from lic_train.doctor.preflight import Finding, Preflight
 from lic_train.errors import DataError
 
@@ -19,7 +20,6 @@ LOOKED_AT = 500
 """Images whose headers are read."""
 DECODED = 12
 """Images of each set that are decoded whole."""
-MS_SSIM_MIN_SIDE = 161
 INNER = 4
 """Positions a side of the coarsest latents from which on a quarter of them is not at a border."""
 

@@ -122,7 +122,7 @@ class DecoderProcess:
                 raise EOFError
         except (OSError, EOFError, ValueError) as error:
             process.kill()
-            raise LicError(self._obituary(process)) from error
+            raise LicError(self._exit_message(process)) from error
         finally:
             watchdog.cancel()
         if "error" in head:
@@ -130,7 +130,7 @@ class DecoderProcess:
         pixels = torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0)
         return pixels.reshape(head.get("shape", [0])), head.get("seconds", 0.0)
 
-    def _obituary(self, process: subprocess.Popen[bytes]) -> str:
+    def _exit_message(self, process: subprocess.Popen[bytes]) -> str:
         code, lines = process.wait(), [b"it left no message"]
         if self._log is not None:
             self._log.seek(0)

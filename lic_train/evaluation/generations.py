@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from lic_train.anchors.choose import code as code_anchor
 from lic_train.anchors.image import JPEG
 from lic_train.codec import Codec
 from lic_train.codec.signal import Signal, to_uint8
@@ -101,7 +100,7 @@ def of_codec(codec: Codec, device: str = "cpu") -> Coder:
 
 def jpeg(x: Tensor, quality: float) -> tuple[bytes, Tensor]:
     """JPEG, 4:2:0, as a :data:`Coder`."""
-    coded = code_anchor(JPEG, to_uint8(x[0]).cpu(), int(quality))
+    coded = JPEG.code(to_uint8(x[0]).cpu(), int(quality))
     return coded.data, coded.pixels[None].float() / 255
 
 
@@ -135,7 +134,7 @@ def jpeg_qualities(
         for rate in sizes:
             sizes[rate] += len(streams.at(rate).to_bytes())
         for quality in jpegs:
-            jpegs[quality] += len(code_anchor(JPEG, signal.pixels, quality).data)
+            jpegs[quality] += len(JPEG.code(signal.pixels, quality).data)
     return {r: min(jpegs, key=lambda q: abs(jpegs[q] - size)) for r, size in sizes.items()}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lic_train.codec import Codec
 from lic_train.codec.bitstream import Bitstream
-from lic_train.codec.signal import to_uint8
+from lic_train.codec.signal import num_pixels, to_uint8
 from lic_train.errors import ModelError
 from lic_train.rd import metrics
 
@@ -24,7 +24,7 @@ NEAR_BPP, NEAR_PSNR = 0.005, 0.01
 """Near enough to stop halving: within half a percent below the target; within 0.01 dB above it."""
 
 
-class Met(NamedTuple):
+class RateControlResult(NamedTuple):
     """What a target led to.
 
     Attributes:
@@ -67,7 +67,7 @@ class Streams:
     def bpp(self, rate: float) -> float:
         """Bits of the whole file per pixel of the reference."""
         reference = self.codec.reference(self.x, math.ceil(rate))
-        pixels = reference.numel() // reference.shape[-3]
+        pixels = num_pixels(reference)
         return 8 * len(self.at(rate).to_bytes()) / pixels
 
     def psnr(self, rate: float) -> float:
@@ -83,7 +83,7 @@ def meet(
     *,
     target_bpp: float | None = None,
     target_psnr: float | None = None,
-) -> Met:
+) -> RateControlResult:
     """Compress to the largest rate of at most ``target_bpp``, or the smallest that reaches
     ``target_psnr``.
 
@@ -120,7 +120,7 @@ def meet(
             f"{nearest:g} with {search.values[nearest]:.4g} {search.unit}"
         )
     best = search.refine(rate, last) if codec.real_rates else rate
-    return Met(streams.at(best), best, streams.psnr(best))
+    return RateControlResult(streams.at(best), best, streams.psnr(best))
 
 
 class _Search:

@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> Path:
             overrides for every stage.
 
     Raises:
-        TrainingError: a stage failed; the same command goes on from it.
+        TrainingError: a stage failed; the same command resumes from it.
         HydraException: there is no such chain.
     """
     chosen = [a for a in arguments if a.startswith("chain=")]
@@ -56,6 +56,6 @@ def run(arguments: Sequence[str]) -> Path:
             python_module("lic_train", *command), env=safe_environment()
         ).returncode
         if status:
-            raise TrainingError(f"{head}, ended with {status}: the same command goes on from there")
+            raise TrainingError(f"{head}, ended with {status}: the same command resumes from there")
     assert run_dir is not None
     return run_dir

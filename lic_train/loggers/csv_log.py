@@ -20,7 +20,7 @@ class CSVLog(Logger):
     """``<save_dir>/<name>/version_0/metrics.csv``: one row per logged batch or validation.
 
     Lightning's own logger begins a new version in every life and repeats in it what was done since
-    the checkpoint. Here a run that goes on from batch n keeps the rows before n and drops the
+    the checkpoint. Here a run that resumes from batch n keeps the rows before n and drops the
     others, which it will write again.
 
     Args:
@@ -113,5 +113,5 @@ def _write(path: Path, mode: str, text: str) -> None:
     except OSError as error:
         raise TrainingError(
             f"{path} cannot be written ({error.strerror}): make room and give the same command "
-            "again; it goes on from the last checkpoint"
+            "again; it resumes from the last checkpoint"
         ) from None

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lic_train.errors import LicError
+from lic_train.rd.metrics import ms_ssim_db
 
 Array = NDArray[np.float64]
 
@@ -68,7 +69,7 @@ class Curve(NamedTuple):
     @property
     def ms_ssim_db_of_mean(self) -> Array:
         """dB of the mean, as most papers have it; never the same as ``ms_ssim_mean_of_db``."""
-        return np.array([_db(value) for value in self.ms_ssim])
+        return np.array([ms_ssim_db(value) for value in self.ms_ssim])
 
     @property
     def published(self) -> bool:
@@ -124,7 +125,7 @@ def mean_curve(points: Sequence[Point], codec: str) -> Curve:
         bpp=np.array([mean([p.bpp for p in row]) for row in rows]),
         psnr=np.array([mean([p.psnr for p in row]) for row in rows]),
         ms_ssim=np.array([mean([p.ms_ssim for p in row]) for row in rows]),
-        ms_ssim_mean_of_db=np.array([mean([_db(p.ms_ssim) for p in row]) for row in rows]),
+        ms_ssim_mean_of_db=np.array([mean([ms_ssim_db(p.ms_ssim) for p in row]) for row in rows]),
         encode_s=np.array([mean([p.encode_s for p in row]) for row in rows]),
         decode_s=np.array([mean([p.decode_s for p in row]) for row in rows]),
         images=len(images),
@@ -287,8 +288,3 @@ def _distinct(points: Sequence[Point], codec: str) -> list[Point]:
 
 def _slope(curve: Curve, i: int, j: int) -> float:
     return float((curve.psnr[j] - curve.psnr[i]) / (curve.bpp[j] - curve.bpp[i]))
-
-
-def _db(value: float) -> float:
-    """MS-SSIM in dB; 1 is infinite."""
-    return math.inf if value >= 1 else -10 * math.log10(1 - value)

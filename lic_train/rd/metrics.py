@@ -13,10 +13,9 @@ import math
 import torch
 from torch import Tensor
 
+from lic_train.codec.signal import MS_SSIM_MIN_SIDE
+
 SSIM_MIN_SIDE = 11
-MS_SSIM_MIN_SIDE = 161
-"""Five scales halve the image four times and the last one must still hold an 11-pixel window:
-smaller sides than ``(11 - 1) * 2**4 + 1`` leave MS-SSIM undefined."""
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

@@ -73,7 +73,7 @@ def read_csv(path: Path) -> list[RDPoint]:
     integers = ("rate", "width", "height", "bytes")
     texts = ("dataset", "image", "codec", "device")
     optional = ("lmbda", "bpp_estimated", "lpips", "dists")
-    younger = ("lpips", "dists")  # than some tables
+    later = ("lpips", "dists")  # than some tables
 
     def value(column: str, text: str) -> Any:
         if column in texts:
@@ -87,7 +87,7 @@ def read_csv(path: Path) -> list[RDPoint]:
     try:
         with path.open(newline="") as file:
             table = csv.DictReader(file)
-            if missing := set(columns) - {*(table.fieldnames or ()), *younger}:
+            if missing := set(columns) - {*(table.fieldnames or ()), *later}:
                 raise ValueError(f"without {', '.join(sorted(missing))}")
             return [RDPoint(**{c: value(c, row.get(c, "")) for c in columns}) for row in table]
     except OSError as error:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from lic_train.errors import DataError
-from lic_train.evaluation.rate_gap import RateGap
+from lic_train.evaluation.rate_gap import CAUSES, RateGap
 from lic_train.report.html_tables import table
 from lic_train.report.section import Section, point_names
 
-CAUSES = ("header", "checks", "coder", "tables", "tails")
 WHOLE = ("rate", "bytes")
 TEXT = ("dataset", "image", "codec")
 

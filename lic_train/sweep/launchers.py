@@ -19,7 +19,7 @@ class Launcher(Protocol):
 
     poll_s: float
     """Seconds between two looks."""
-    farewell: str
+    on_stop: str
     """What becomes of living points when the sweep is stopped."""
 
     def room(self, running: int) -> bool:
@@ -44,7 +44,7 @@ class Local(Launcher):
     """
 
     poll_s = 0.2
-    farewell = "its points were stopped"
+    on_stop = "its points were stopped"
 
     def __init__(self, jobs: int = 1, gpus: Sequence[int] | None = None) -> None:
         if jobs < 1 or (gpus is not None and not gpus):
@@ -96,7 +96,7 @@ class Slurm(Launcher):
         poll_s: seconds between two looks at the queue.
     """
 
-    farewell = "its jobs stay in the queue (scancel ends them)"
+    on_stop = "its jobs stay in the queue (scancel ends them)"
     grace_s = 30.0
     """How long a shared file system may take to show what a job wrote last."""
 

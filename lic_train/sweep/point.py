@@ -1,7 +1,7 @@
 """Run one point of a sweep as a process of its own, and write down how it ended.
 
 ``python -m lic_train.sweep.point DIRECTORY``. The point itself is ``python -m lic_train`` with its
-directory as ``hydra.run.dir``: started again, it goes on from its checkpoint. Its lock is
+directory as ``hydra.run.dir``: started again, it resumes from its checkpoint. Its lock is
 handed down to it, so that it is known to run even when whoever started it was killed.
 """
 

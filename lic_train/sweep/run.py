@@ -1,7 +1,7 @@
 """A sweep is one object: started by one line, killed at will, continued by the same line.
 
 Every point is a process of its own, so that no way for it to end is the end of the others. What
-has finished is skipped, what was broken goes on from its checkpoint, what failed is tried again.
+has finished is skipped, what was broken resumes from its checkpoint, what failed is tried again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(arguments: Any) -> int:
             run(planned)
         except (KeyboardInterrupt, _Terminated) as stop:
             launcher.stop()
-            print(f"sweep stopped: {launcher.farewell}; the same command goes on with "
+            print(f"sweep stopped: {launcher.on_stop}; the same command goes on with "
                   f"{planned.directory}", file=sys.stderr)  # fmt: skip
             return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
         except BaseException:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from lic_train.codec import Reconstruction
 from lic_train.codec.contract import bits
+from lic_train.codec.signal import MS_SSIM_MIN_SIDE, num_pixels
 from lic_train.errors import TrainingError
 
 Metric = Literal["mse", "ms_ssim", "l1", "l2"]
-MS_SSIM_MIN_SIDE = 161  # five scales and an 11-tap window
 
 
 class Lagrangian(NamedTuple):
@@ -66,7 +66,7 @@ class RateDistortionLoss(nn.Module):
         terms: dict[str, tuple[Tensor, Tensor]] = {}
         losses, rates, distortions, weights = [], [], [], 0.0
         for r in reconstructions:
-            pixels = r.target.numel() // r.target.shape[-3]
+            pixels = num_pixels(r.target)
             zero = r.target.new_zeros((), dtype=torch.float32)
             rate = sum((bits(p) for p in r.likelihoods.values()), start=zero) / pixels
             distortion = _DISTORTIONS[self.metric](r.x_hat.float(), r.target.float())

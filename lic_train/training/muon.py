@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from lic_train.training.optim import Several
+from lic_train.training.optim import CombinedOptimizer
 
 # Coefficients of the quintic whose iterates push every singular value towards 1.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -68,7 +68,7 @@ def orthogonalise(matrix: Tensor, iterations: int) -> Tensor:
 
 def muon_and_adam(
     params: Iterable[nn.Parameter], lr: float = 2e-3, adam_lr: float | None = None, **muon: Any
-) -> Several:
+) -> CombinedOptimizer:
     """Muon for the weights of convolutions that mix many channels, Adam for everything else.
 
     Biases, GDN, densities and the layers at the image (3 channels) are no matrices of many alike
@@ -86,4 +86,8 @@ def muon_and_adam(
         mixes = p.ndim == 4 and min(p.shape[:2]) > 3
         (matrices if mixes else others).append(p)
     adam = Adam(others, lr if adam_lr is None else adam_lr)
-    return Several([Muon(matrices, lr, **muon), adam]) if matrices else Several([adam])
+    return (
+        CombinedOptimizer([Muon(matrices, lr, **muon), adam])
+        if matrices
+        else CombinedOptimizer([adam])
+    )

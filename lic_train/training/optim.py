@@ -28,7 +28,7 @@ class ParameterSets:
         self.aux = [p for name, p in named if name.endswith(".quantiles")]
 
 
-class Several(Optimizer):
+class CombinedOptimizer(Optimizer):
     """Optimizers that step as one.
 
     Lightning counts a step for every optimizer it is given, so two of them double
@@ -74,7 +74,7 @@ class Several(Optimizer):
 
 def build_optimizer(
     codec: Codec, net: OptimizerFactory, aux: OptimizerFactory | None
-) -> tuple[Several, ParameterSets]:
+) -> tuple[CombinedOptimizer, ParameterSets]:
     """Give each parameter set its optimizer; schedulers see the net's alone.
 
     A codec without quantiles gets no aux optimizer.
@@ -83,7 +83,7 @@ def build_optimizer(
     parts = [net(sets.net)]
     if aux is not None and sets.aux:
         parts.append(aux(sets.aux))
-    return Several(parts, shown=1), sets
+    return CombinedOptimizer(parts, shown=1), sets
 
 
 def clip(parameters: list[nn.Parameter], max_norm: float | None) -> Tensor:

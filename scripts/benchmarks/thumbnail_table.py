@@ -27,8 +27,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lic_train.anchors.choose import code
-from lic_train.anchors.image import JPEG, JPEG2000, WEBP, Anchor
+from lic_train.anchors.base import Anchor
+from lic_train.anchors.image import JPEG, JPEG2000, WEBP
 from lic_train.anchors.payload import payload_bytes
 from lic_train.codec.export import load_codec, read_about
 from lic_train.codec.signal import to_uint8
@@ -120,7 +120,7 @@ def baseline(anchor: Anchor, signals: Sequence[Signal]) -> Method:
     """A conventional codec at all its qualities."""
 
     def through(signal: Signal, quality: float) -> tuple[int, int, torch.Tensor]:
-        coded = code(anchor, signal.pixels, int(quality))
+        coded = anchor.code(signal.pixels, int(quality))
         return payload_bytes(coded.data), len(coded.data), coded.pixels
 
     return measure(f"headerless {anchor.name}", False, anchor.qualities, signals, through)

@@ -1,12 +1,13 @@
-"""Kill training runs with SIGKILL at random moments and compare how they end with unbroken ones.
+"""Kill training runs with SIGKILL at random moments and compare their ends with uninterrupted ones.
 
     python scripts/checks/kill_runs.py --out DIR                  # 20 kills, the three in turn
     python scripts/checks/kill_runs.py --out DIR --kills 3 --only rnn
 
 Three tiny runs: the joint prior in two processes (gloo), EDIC in one, the RNN with its stochastic
 binarizer. Each killed run is started again by the same command until it finishes, and must then
-have the unbroken run's weights (sha256), the loss of every batch, every validation, and RD rows
-(without their seconds). Of two processes either one or both are killed. Exit code 1 if any differs.
+have the uninterrupted run's weights (sha256), the loss of every batch, every validation, and the
+RD rows (without their seconds). Of two processes either one or both are killed. Exit code 1 if any
+differs.
 """
 
 from __future__ import annotations

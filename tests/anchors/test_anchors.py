@@ -17,7 +17,7 @@ from PIL import Image
 from lic_train.anchors import image as anchors
 from lic_train.anchors import ladder
 from lic_train.anchors.choose import choose
-from lic_train.anchors.image import ANCHORS, JPEG, WEBP, Anchor
+from lic_train.anchors.image import ANCHORS, JPEG, WEBP, ImageAnchor
 from lic_train.cli import _main as cli
 from lic_train.codec.signal import to_uint8
 from lic_train.data.datamodule import Signal
@@ -39,14 +39,14 @@ def coded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was really coded, for all that an image of a flat grey loads the library."""
     calls: list[str] = []
 
-    code = Anchor.code
+    code = ImageAnchor.code
 
-    def watched(anchor: Anchor, pixels: torch.Tensor, quality: int) -> Any:
+    def watched(anchor: ImageAnchor, pixels: torch.Tensor, quality: int) -> Any:
         if pixels is not ladder._GREY:
             calls.append(f"{anchor.name} {quality}")
         return code(anchor, pixels, quality)
 
-    monkeypatch.setattr(Anchor, "code", watched)
+    monkeypatch.setattr(ImageAnchor, "code", watched)
     return calls
 
 
@@ -67,7 +67,7 @@ def test_jpeg_rows_are_of_files(photo: Signal, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("anchor", ANCHORS.values(), ids=ANCHORS)
-def test_every_anchor_codes_and_describes_itself(anchor: Anchor, photo: Signal) -> None:
+def test_every_anchor_codes_and_describes_itself(anchor: ImageAnchor, photo: Signal) -> None:
     if why := anchor.absent():
         pytest.skip(why)
     ends = replace(anchor, qualities=(anchor.qualities[1], anchor.qualities[-2]))
@@ -110,7 +110,7 @@ def test_an_anchor_that_fails_on_one_image_is_absent_from_all(photo: Signal) -> 
 def test_a_result_is_kept_by_pixels_version_and_settings(
     photo: Signal, tmp_path: Path, coded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def rows(*anchor: Anchor, signal: Signal = photo, jobs: int = 2) -> list[RDPoint]:
+    def rows(*anchor: ImageAnchor, signal: Signal = photo, jobs: int = 2) -> list[RDPoint]:
         coded.clear()
         return ladder.anchor_rows(anchor, [signal], "set", jobs=jobs, cache=tmp_path)[0]
 

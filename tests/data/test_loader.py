@@ -1,4 +1,4 @@
-"""A pass has the same crops whoever loads them; images that do not do are said and replaced."""
+"""A pass has the same crops whoever loads them; unusable images are said and replaced."""
 
 from __future__ import annotations
 

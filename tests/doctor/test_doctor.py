@@ -1,4 +1,4 @@
-"""Faults are named before a week is spent, and what is shipped raises no alarm."""
+"""Faults are named before a long run, and what is shipped raises no alarm."""
 
 from __future__ import annotations
 

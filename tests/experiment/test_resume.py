@@ -1,4 +1,4 @@
-"""A run that was killed and gone on with is the unbroken run: weights, losses, validation, rows."""
+"""A run that was killed and resumed is the uninterrupted run: weights, losses, validation, rows."""
 
 from __future__ import annotations
 

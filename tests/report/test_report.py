@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lic_train.anchors.choose import code
-from lic_train.anchors.image import JPEG, JPEG2000, WEBP, Anchor
+from lic_train.anchors.base import Anchor
+from lic_train.anchors.image import JPEG, JPEG2000, WEBP
 from lic_train.cli import _main as cli
 from lic_train.data.datamodule import Signals
 from lic_train.data.sources import Samples
@@ -43,7 +43,7 @@ def rows_of(anchor: Anchor, qualities: tuple[int, ...], side: int = 256) -> list
     for signal in Signals(Samples("eval", longest_side=side)):
         height, width = signal.pixels.shape[-2:]
         for quality in qualities:
-            coded = code(anchor, signal.pixels, quality)
+            coded = anchor.code(signal.pixels, quality)
             size = len(coded.data)
             psnr = metrics.psnr(coded.pixels, signal.pixels)
             ms_ssim = metrics.ms_ssim(coded.pixels, signal.pixels)
@@ -78,7 +78,7 @@ def write_run(
     if pictures:
         for signal in Signals(Samples("eval", longest_side=256)):
             write_png(folder / "originals" / f"{signal.name}.png", signal.pixels)
-            pixels = code(WEBP, signal.pixels, 20).pixels
+            pixels = WEBP.code(signal.pixels, 20).pixels
             write_png(folder / "reconstructions" / f"{signal.name}_r0.png", pixels)
 
 

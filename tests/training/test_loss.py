@@ -9,8 +9,9 @@ from pytorch_msssim import ms_ssim
 from torch import Tensor
 
 from lic_train.codec import Reconstruction
+from lic_train.codec.signal import MS_SSIM_MIN_SIDE
 from lic_train.errors import TrainingError
-from lic_train.training.loss import MS_SSIM_MIN_SIDE, RateDistortionLoss
+from lic_train.training.loss import RateDistortionLoss
 
 SHAPE = (2, 3, 4, 5)  # 40 pixels
 

@@ -17,7 +17,13 @@ from torch.optim.lr_scheduler import MultiStepLR
 from lic_train.codec import Codec
 from lic_train.training.loss import RateDistortionLoss
 from lic_train.training.muon import Muon, muon_and_adam, orthogonalise
-from lic_train.training.optim import OptimizerFactory, ParameterSets, Several, build_optimizer, clip
+from lic_train.training.optim import (
+    CombinedOptimizer,
+    OptimizerFactory,
+    ParameterSets,
+    build_optimizer,
+    clip,
+)
 from lic_train.training.schedules import warmup_cosine
 from lic_train.utils.configs import config_dir
 
@@ -76,12 +82,12 @@ def test_a_codec_without_quantiles_gets_no_aux_optimizer(zoo: Zoo) -> None:
 
 @pytest.mark.parametrize("net", [ADAM, muon_and_adam], ids=["adam", "muon"])
 def test_a_state_dict_goes_on_as_if_nothing_had_happened(zoo: Zoo, net: OptimizerFactory) -> None:
-    def start() -> tuple[Codec, Several, MultiStepLR]:
+    def start() -> tuple[Codec, CombinedOptimizer, MultiStepLR]:
         codec = zoo.build("edic").train()
         optimizer, _ = build_optimizer(codec, net, partial(Adam, lr=1e-2))
         return codec, optimizer, MultiStepLR(optimizer, [1, 4], gamma=0.5)
 
-    def go(codec: Codec, optimizer: Several, schedule: MultiStepLR, steps: range) -> None:
+    def go(codec: Codec, optimizer: CombinedOptimizer, schedule: MultiStepLR, steps: range) -> None:
         for step in steps:
             torch.manual_seed(step)  # crops and noise
             optimizer.zero_grad()

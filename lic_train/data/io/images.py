@@ -90,7 +90,7 @@ def _decode_open(file: BinaryIO, size: int, name: str) -> Picture:
         if size == 0:
             raise DataError("is empty (0 bytes); copy it again or remove it")
         with warnings.catch_warnings():
-            # Pillow only warns up to twice its limit; an unattended run must not go on from there.
+            # Pillow only warns up to twice its limit; an unattended run must not resume from there.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
                 return _decode(image)

@@ -27,9 +27,9 @@ from lic_train.modules.layers.motion import warp
 
 
 class Steps(NamedTuple):
-    """One frame on its way, each ``(N, 3, H, W)``; intra frames have no way."""
+    """One frame on its way, each ``(N, 3, H, W)``; intra frames take none of its steps."""
 
-    guess: Tensor
+    uncoded_warp: Tensor
     """The reference moved by the motion before it is coded; out of training as ``warped``."""
     warped: Tensor
     prediction: Tensor
@@ -98,8 +98,8 @@ class DVC(Codec):
         if gop < 1:
             raise ModelError(f"gop is {gop}: a group has at least 1 frame")
         if motion_codec is not None and motion_codec.start == "random":
-            _awake(motion_codec.g_a)
-            _awake(motion_codec.g_s)
+            _keep_scale(motion_codec.g_a)
+            _keep_scale(motion_codec.g_s)
         for coder in (residual, motion_codec):
             if coder is not None:
                 coder.begin_signed(strength=0.1)
@@ -131,21 +131,22 @@ class DVC(Codec):
             code: what happens to the signals on the way.
         """
         if reference is None:
-            return Steps(*4 * (self._shown(code("intra", x)),))
+            x_hat = self._shown(code("intra", x))
+            return Steps(x_hat, x_hat, x_hat, x_hat)
         motion = None
         if self.motion is not None and x is not None:
             motion = self.motion(x, reference).float()
         motion_hat = self._coded(motion, reference, code)
         reference = reference.to(motion_hat.dtype)
-        guess = warped = warp(reference, motion_hat)
+        uncoded_warp = warped = warp(reference, motion_hat)
         if self.training and self.motion_weight > 0 and motion is not None:
-            guess = warp(reference, motion)
+            uncoded_warp = warp(reference, motion)
         prediction = self._run(self.compensation, warped, reference, motion_hat)
         x_hat = prediction
         if self.residual is not None:
-            lacks = None if x is None else (x - prediction).float()
-            x_hat = prediction + code("residual", lacks)
-        return Steps(guess, warped, prediction, self._shown(self.enhance(x_hat)))
+            residual = None if x is None else (x - prediction).float()
+            x_hat = prediction + code("residual", residual)
+        return Steps(uncoded_warp, warped, prediction, self._shown(self.enhance(x_hat)))
 
     def enhance(self, x_hat: Tensor) -> Tensor:
         """What is done to a predicted frame before it is shown and referred to: here nothing."""
@@ -187,11 +188,13 @@ class DVC(Codec):
         for t, target in enumerate(x.unbind(1)):
             reference = None if t % self.random_access == 0 else reference
             code = Estimate(self)
-            guess, warped, prediction, x_hat = self.frame(target, reference, code)
+            uncoded_warp, warped, prediction, x_hat = self.frame(target, reference, code)
             weight = share * (self.intra_weight if reference is None else 1)
             frames.append(Reconstruction(x_hat, target, code.likelihoods, f"frame{t:02d}", weight))
             if reference is not None and self.motion_weight > 0:
-                terms.append(_term(guess, target, f"motion{t:02d}", share * self.motion_weight))
+                terms.append(
+                    _term(uncoded_warp, target, f"motion{t:02d}", share * self.motion_weight)
+                )
             if reference is not None and self.warp_weight > 0:
                 terms.append(_term(warped, target, f"warp{t:02d}", share * self.warp_weight))
             if reference is not None and self.prediction_weight > 0:
@@ -255,7 +258,7 @@ class DVC(Codec):
         return replace(stream, chunks=tuple(own), shape=(1, len(own), *stream.shape[2:]))
 
 
-def _awake(transform: nn.Module) -> None:
+def _keep_scale(transform: nn.Module) -> None:
     """Start convolutions so that each keeps its signal's size.
 
     As torch starts them, each halves it: latents of motions of a few pixels round to nothing, what

@@ -1,4 +1,4 @@
-"""Tensors of bits and small numbers as bytes: eight to a byte, or more where chances differ."""
+"""Tensors of bits and small numbers as bytes: eight to a byte, or more by their probabilities."""
 
 from __future__ import annotations
 
@@ -51,49 +51,49 @@ def unpack_numbers(chunk: bytes, count: int, width: int) -> Tensor:
     return ((unpack_signs(chunk, (count, width)) > 0) * places).sum(1)
 
 
-def snap_chances(logits: Tensor) -> Tensor:
+def snap_probabilities(logits: Tensor) -> Tensor:
     """Chances of +1 as the coder has them, float64, of logits."""
     steps = torch.round(CHANCES * torch.sigmoid(logits.double()))
     return steps.clamp(RAREST, CHANCES - RAREST) / CHANCES
 
 
-def encode_signs(signs: Tensor, chances: Tensor) -> bytes:
-    """-1 and +1 under their chances of being +1, as :func:`snap_chances` gives them; as
+def encode_signs(signs: Tensor, probabilities: Tensor) -> bytes:
+    """-1 and +1 under their probabilities of being +1, as :func:`snap_probabilities` gives them; as
     :func:`pack_signs` does where that is no longer."""
     raw = pack_signs(signs)
-    if bool((chances == 0.5).all()):  # nothing is known: without a context model bits are sent raw
+    if bool((probabilities == 0.5).all()):  # without a context model bits are sent raw
         return raw
     coder = constriction.stream.stack.AnsCoder()
     ones = (signs > 0).flatten().int().cpu().numpy()
-    coder.encode_reverse(ones, _BIT, _flat(chances))
+    coder.encode_reverse(ones, _BIT, _flat(probabilities))
     # The last word's high bytes are often zero, and the length tells that they are missing.
     coded = coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
     return min(raw, _check(raw) + coded, key=len)
 
 
-def decode_signs(chunk: bytes, chances: Tensor) -> Tensor:
-    """The inverse, float32 on the CPU, in the shape of the chances.
+def decode_signs(chunk: bytes, probabilities: Tensor) -> Tensor:
+    """The inverse, float32 on the CPU, in the shape of the probabilities.
 
     Raises:
         BitstreamError: the chunk is malformed, or decodes to other bits than were coded.
     """
-    shape = tuple(chances.shape)
-    if len(chunk) >= -(-chances.numel() // 8):
+    shape = tuple(probabilities.shape)
+    if len(chunk) >= -(-probabilities.numel() // 8):
         return unpack_signs(chunk, shape)
     check, words = chunk[:CHECK_BYTES], chunk[CHECK_BYTES:]
     if len(check) < CHECK_BYTES or words.endswith(b"\0"):
         raise BitstreamError("a chunk of the stream does not end as it should: it is malformed")
     words += bytes(-len(words) % 4)
     coder = constriction.stream.stack.AnsCoder(np.frombuffer(words, "<u4").astype(np.uint32))
-    ones = coder.decode(_BIT, _flat(chances))
+    ones = coder.decode(_BIT, _flat(probabilities))
     signs = torch.from_numpy(ones).float().mul_(2).sub_(1).reshape(shape)
     if _check(pack_signs(signs)) != check:
         raise BitstreamError("the decoded bits are not those that were coded: it is malformed")
     return signs
 
 
-def _flat(chances: Tensor) -> np.ndarray:
-    return chances.flatten().cpu().numpy().astype(np.float64)
+def _flat(probabilities: Tensor) -> np.ndarray:
+    return probabilities.flatten().cpu().numpy().astype(np.float64)
 
 
 def _check(raw: bytes) -> bytes:

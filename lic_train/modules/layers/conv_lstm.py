@@ -22,7 +22,7 @@ REMEMBER, OPEN = 1.0, 2.0
 """Biases at the start of the forget gate and of the two others: a cell begins by keeping what it
 has, else half of it is gone at every step, and by writing and showing it."""
 State = tuple[Tensor, Tensor]
-"""(h, c), each ``(N, channels, H, W)``: what the cell said last, and what it remembers."""
+"""(h, c), each ``(N, channels, H, W)``: the hidden state and the cell state."""
 
 
 class ConvLSTM(nn.Module):
@@ -33,7 +33,7 @@ class ConvLSTM(nn.Module):
 
     W is a convolution that may stride, U one that keeps the size; no peepholes. With 1x1 kernels on
     1x1 maps it is the fully connected LSTM. Without the biases, as re-implementations have it, a
-    chain of these is as good as odd: it codes what is in a picture and not how light it is.
+    chain of these is all but an odd function: it codes what is in a picture, not how light it is.
 
     Args:
         in_channels: of x.

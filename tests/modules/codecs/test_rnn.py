@@ -23,7 +23,7 @@ from lic_train.modules.entropy.bits import (
     encode_signs,
     pack_numbers,
     pack_signs,
-    snap_chances,
+    snap_probabilities,
     unpack_numbers,
     unpack_signs,
 )
@@ -273,18 +273,18 @@ def test_iterations_that_are_not_there_are_refused() -> None:
 def test_signs_under_their_chances() -> None:
     generator = torch.Generator().manual_seed(0)
     for count, spread in ((1, 1.0), (7, 0.0), (128, 2.0), (5000, 0.1), (5000, 3.0)):
-        chances = snap_chances(spread * torch.randn(count, generator=generator))
-        signs = torch.where(torch.rand(count, generator=generator) < chances, 1.0, -1.0)
-        chunk, raw = encode_signs(signs, chances), pack_signs(signs)
-        ideal = -torch.where(signs > 0, chances, 1 - chances).log2().sum().item() / 8
+        probabilities = snap_probabilities(spread * torch.randn(count, generator=generator))
+        signs = torch.where(torch.rand(count, generator=generator) < probabilities, 1.0, -1.0)
+        chunk, raw = encode_signs(signs, probabilities), pack_signs(signs)
+        ideal = -torch.where(signs > 0, probabilities, 1 - probabilities).log2().sum().item() / 8
         assert len(chunk) <= min(len(raw), 1.001 * ideal + 10)
-        assert torch.equal(decode_signs(chunk, chances), signs)
-        assert torch.equal(decode_signs(raw, chances), signs)
+        assert torch.equal(decode_signs(chunk, probabilities), signs)
+        assert torch.equal(decode_signs(raw, probabilities), signs)
         for wrong in (chunk[:-1], chunk + b"\0", chunk[:-1] + bytes([chunk[-1] ^ 4])):
             # Every pattern of raw bits is one of some image.
             if len(chunk) < len(raw) and len(wrong) != len(raw):
                 with pytest.raises(BitstreamError):
-                    decode_signs(wrong, chances)
+                    decode_signs(wrong, probabilities)
 
 
 @pytest.mark.parametrize("stem", [CONVOLUTIONAL, *PATCHES])

@@ -16,7 +16,7 @@ from lic_train.modules.entropy.bits import (
     decode_signs,
     encode_signs,
     pack_numbers,
-    snap_chances,
+    snap_probabilities,
     unpack_numbers,
 )
 from lic_train.modules.entropy.exact import in_float64
@@ -144,8 +144,8 @@ class ProgressiveCodec(Codec):
         forecast.seen(b)
         if self.training:
             return likelihood_of(b, logits)
-        chances = snap_chances(logits)
-        return torch.where(b > 0, chances, 1 - chances).to(b)
+        probabilities = snap_probabilities(logits)
+        return torch.where(b > 0, probabilities, 1 - probabilities).to(b)
 
     def _forecast(self, like: Tensor) -> Forecast:
         if self.context is None or not self.code_bits:
@@ -162,7 +162,7 @@ class ProgressiveCodec(Codec):
         forecast, chunks = self._forecast(coded[0][0]), [first]
         for t, (b, _) in enumerate(coded[: int(rate) + 1]):
             going_on = counts > t
-            chunks.append(encode_signs(b[going_on], snap_chances(forecast.next())[going_on]))
+            chunks.append(encode_signs(b[going_on], snap_probabilities(forecast.next())[going_on]))
             forecast.seen(b)
         return chunks
 
@@ -186,7 +186,9 @@ class ProgressiveCodec(Codec):
             # Tiles that have stopped go on with some bits or other: the same shapes as in the
             # encoder give the same floats.
             b = torch.ones(tiles, *size, device=device)
-            b[going_on] = decode_signs(chunk, snap_chances(forecast.next())[going_on]).to(device)
+            b[going_on] = decode_signs(chunk, snap_probabilities(forecast.next())[going_on]).to(
+                device
+            )
             forecast.seen(b)
             decoded, state = decoder(b, state)
             image_hat = image_hat + decoded if self.additive else decoded
