@@ -191,7 +191,7 @@ def test_a_model_that_is_none(command: str, refuses: Refuses, model: Path, here:
     Path("evil", CONFIG).write_text(text.replace(target, "torch.nn.Identity"))
     refused("evil", "names torch.nn.Identity, which is none of this")
     Path("evil", CONFIG).write_text(text.replace(target, "nowhere.Codec"))
-    refused("evil", "nowhere.Codec, which is not installed")
+    refused("evil", "nowhere.Codec, which is none of this")
     assert "M: 16" in text
     Path("other", CONFIG).write_text(text.replace("M: 16", "M: 20"))
     refused("other", f"{WEIGHTS} does not fit")

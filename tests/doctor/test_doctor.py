@@ -26,7 +26,8 @@ from lic_train.utils.configs import config_dir
 pytestmark = pytest.mark.filterwarnings("ignore")
 EXPERIMENTS = sorted(path.stem for path in (Path(config_dir()) / "experiment").glob("*.yaml"))
 SMALL = [
-    *("experiment=mean_scale", "model.N=8", "model.M=16", "trainer.accelerator=cpu"),
+    *("experiment=mean_scale", "model.N=8", "model.M=16", "model.start=random"),
+    "trainer.accelerator=cpu",
     *("data.crop_size=64", "data.late_scale=4", "data.batch_size=2"),
 ]
 FOLDER = ["data=image_folder", "data.root=photos"]

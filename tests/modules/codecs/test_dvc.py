@@ -292,8 +292,9 @@ def test_a_chain_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     class Ran:
         returncode = 0
 
-    def record(command: list[str]) -> Ran:
-        started.append(command[3:])
+    def record(command: list[str], env: dict[str, str]) -> Ran:
+        assert command[1] == "-P" and "PYTHONSAFEPATH" in env
+        started.append(command[4:])
         return Ran()
 
     monkeypatch.setattr(chain.subprocess, "run", record)
