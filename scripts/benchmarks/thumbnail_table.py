@@ -45,7 +45,7 @@ BASELINES = (
     # Without `optimize`, Huffman tables are the standard's: a decoder may know them.
     replace(
         JPEG,
-        settings=lambda q: {"quality": q, "subsampling": "4:2:0"},
+        save_settings=lambda q: {"quality": q, "subsampling": "4:2:0"},
         qualities=tuple(range(1, 96)),
     ),
     replace(JPEG2000, qualities=tuple(range(5, 51))),  # dB

@@ -122,7 +122,7 @@ def test_a_result_is_kept_by_pixels_version_and_settings(
     assert coded == []  # the name is not the image
     rows(replace(two, qualities=(20, 40, 60)))
     assert coded == ["jpeg 40"]
-    rows(replace(two, settings=lambda q: {"quality": q, "subsampling": "4:4:4"}))
+    rows(replace(two, save_settings=lambda q: {"quality": q, "subsampling": "4:4:4"}))
     assert len(coded) == 2
     changed = photo.pixels.clone()
     changed[0, 0, 0] += 1

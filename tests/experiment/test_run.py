@@ -289,5 +289,5 @@ def test_a_damaged_checkpoint_is_left_alone(
         lines = capfd.readouterr().err.strip().splitlines()
         assert caught.value.code == 2 and len(lines) == 1
         assert lines[0].startswith("lic_train: error: ") and words in lines[0]
-        assert str(last) in lines[0] and "hydra.run.dir" in lines[0]
+        assert str(copied) in lines[0] and "hydra.run.dir" in lines[0]
         assert hashlib.sha256(last.read_bytes()).digest() == digest

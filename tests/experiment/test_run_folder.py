@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lic_train.errors import TrainingError
@@ -36,6 +37,12 @@ def config(run_dir: Path, **changes: object) -> DictConfig:
     for key, value in changes.items():
         OmegaConf.update(cfg, key.replace("___", "._").replace("__", "."), value)
     return cfg
+
+
+@pytest.fixture(autouse=True)
+def no_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests composed in this process names no folder of these."""
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
 
 
 @pytest.fixture

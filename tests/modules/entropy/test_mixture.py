@@ -182,7 +182,7 @@ def test_integers_do_not_depend_on_threads() -> None:
     torch.set_num_threads(before)
     tests = Path(__file__).parent
     script = "import test_mixture; print(test_mixture.golden())"
-    paths = os.pathsep.join((str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")))
+    paths = os.pathsep.join((str(tests), str(tests.parents[1]), os.environ.get("PYTHONPATH", "")))
     environment = {**os.environ, "PYTHONPATH": paths}
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         environment[name] = "2"
