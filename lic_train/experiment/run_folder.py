@@ -54,12 +54,14 @@ def claimed(cfg: DictConfig) -> Iterator[Path]:
     if not _is_named() and "LOCAL_RANK" not in os.environ:
         run_dir = _free(run_dir)
         cfg.run_dir = str(run_dir)
-    settings = identity.settings(OmegaConf.to_container(cfg, resolve=True))
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    settings = identity.settings(plain) | _files(plain, run_dir)
     _refuse_other(run_dir, settings)
     made = not run_dir.exists()
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / LOCK).open("a+") as lock:
         _take(lock, run_dir)
+        _refuse_other(run_dir, settings)  # again: another may have written it meanwhile
         try:
             write_whole(run_dir / RECORD, (json.dumps(settings, indent=1) + "\n").encode())
             yield run_dir
@@ -80,6 +82,29 @@ def _is_named() -> bool:
     return str(hydra.mode).endswith("MULTIRUN") or any(
         override.startswith("hydra.run.dir=") for override in hydra.overrides.hydra
     )
+
+
+def _files(config: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
+    """Of each data folder, its files by names and sizes: it may have moved, but not changed.
+
+    Runs that lie below it are no data.
+    """
+    found: dict[str, Any] = {}
+    for key in ("root", "eval_root"):
+        root = Path(str((config.get("data") or {}).get(key) or "")).expanduser()
+        if root != Path() and root.is_dir():
+            files = [
+                (p.relative_to(root.resolve()).as_posix(), p.stat().st_size)
+                for p in _below(root, run_dir)
+            ]
+            found[f"data.{key} (files)"] = identity.digest(sorted(files))
+    return found
+
+
+def _below(root: Path, run_dir: Path) -> Iterator[Path]:
+    root = root.resolve()
+    runs = run_dir if run_dir.parent == root else run_dir.parent
+    return (p for p in root.rglob("*") if p.is_file() and runs not in p.parents)
 
 
 def _free(run_dir: Path) -> Path:
@@ -162,7 +187,7 @@ def _recorded(run_dir: Path) -> dict[str, Any] | None:
             "hydra.run.dir"
         ) from None
     if not isinstance(found, dict):
-        return None
+        raise TrainingError(f"the record of {run_dir} is none: give another hydra.run.dir")
     names = {k: v for k, v in found.items() if k.endswith("_target_") and isinstance(v, str)}
     return {**found, **{key: moved_target(value) for key, value in names.items()}}
 

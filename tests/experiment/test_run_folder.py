@@ -135,7 +135,24 @@ def test_a_record_that_cannot_be_read_is_refused(trained: Path) -> None:
     with pytest.raises(TrainingError, match="cannot be read"), claimed(config(trained)):
         pass
     (trained / RECORD).write_text(json.dumps([]))
-    with claimed(config(trained)):
+    with pytest.raises(TrainingError, match="is none"), claimed(config(trained)):
+        pass
+
+
+def test_other_photographs_are_refused_and_moved_ones_are_not(tmp_path: Path) -> None:
+    photos, folder = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    (photos / "a.png").write_bytes(b"12345")
+    with claimed(config(folder, data__root=str(photos))):
+        (folder / "model.safetensors").write_bytes(b"weights")
+    photos = photos.rename(tmp_path / "moved")
+    with claimed(config(folder, data__root=str(photos))):
+        pass
+    (photos / "b.png").write_bytes(b"1")
+    with (
+        pytest.raises(TrainingError, match=r"data.root \(files\)"),
+        claimed(config(folder, data__root=str(photos))),
+    ):
         pass
 
 
