@@ -91,20 +91,15 @@ def _files(config: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for key in ("root", "eval_root"):
-        root = Path(str((config.get("data") or {}).get(key) or "")).expanduser()
-        if root != Path() and root.is_dir():
-            files = [
-                (p.relative_to(root.resolve()).as_posix(), p.stat().st_size)
-                for p in _below(root, run_dir)
-            ]
+        given = (config.get("data") or {}).get(key)
+        root = Path(str(given)).expanduser().resolve() if given else None
+        if root is not None and root.is_dir():
+            inside = root in run_dir.parents
+            runs = run_dir if run_dir.parent == root else run_dir.parent
+            paths = [p for p in root.rglob("*") if not (inside and runs in p.parents)]
+            files = [(str(p.relative_to(root)), p.stat().st_size) for p in paths if p.is_file()]
             found[f"data.{key} (files)"] = identity.digest(sorted(files))
     return found
-
-
-def _below(root: Path, run_dir: Path) -> Iterator[Path]:
-    root = root.resolve()
-    runs = run_dir if run_dir.parent == root else run_dir.parent
-    return (p for p in root.rglob("*") if p.is_file() and runs not in p.parents)
 
 
 def _free(run_dir: Path) -> Path:
