@@ -16,6 +16,7 @@ import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -27,7 +28,7 @@ from lic_train.codec.contract import TABLES
 from lic_train.codec.weights import check_weights
 from lic_train.errors import ModelError
 from lic_train.utils.device import check_device
-from lic_train.utils.plain import NotPlainError, read_yaml
+from lic_train.utils.plain import printable, read_yaml
 
 WEIGHTS = "model.safetensors"
 CONFIG = "model.yaml"
@@ -205,11 +206,14 @@ def _read_config(directory: Path) -> DictConfig:
         )
     try:
         loaded = read_yaml(config)
-    except (NotPlainError, OSError) as error:
-        reason = " ".join(str(error).split())
+        if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict) and loaded["model"]:
+            kept = {key: loaded[key] for key in ("model", "about") if key in loaded}
+            if "${" in str(kept["model"]):
+                raise ModelError(f"{config} refers to other settings: export the run again")
+            created = OmegaConf.create(kept)
+            OmegaConf.to_container(created, throw_on_missing=True)  # raises, if it cannot
+            return created
+    except (OmegaConfBaseException, ValueError, OSError) as error:
+        reason = printable(" ".join(str(error).split()))
         raise ModelError(f"{config} cannot be read ({reason}): export the run again") from None
-    if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict) and loaded["model"]:
-        if "${" in str(loaded["model"]):
-            raise ModelError(f"{config} refers to other settings: export the run again")
-        return OmegaConf.create({str(k): v for k, v in loaded.items() if k in ("model", "about")})
     raise ModelError(f"{config} holds no model: export the run again")

@@ -255,6 +255,24 @@ def test_yaml_bombs_are_refused_at_once(
     assert not (run.parent / "executed").exists()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: {_target_: a.B, N: 2020-01-01}",
+        "model: {_target_: a.B, null: 1}",
+        "model: {_target_: a.B, N: '???'}",
+        "model: {_target_: a.B, N: 0x" + "f" * 100_000 + "}",
+        "model: {_target_: a.B}\nabout: {x: '${'}",
+    ],
+    ids=["date", "null key", "missing", "huge number", "half an interpolation"],
+)
+def test_values_that_are_not_plain_are_one_line(text: str, run: Path) -> None:
+    (run / CONFIG).write_text(text)
+    with pytest.raises(ModelError) as caught:
+        load_codec(run)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
+
+
 def test_messages_are_fit_to_print(run: Path) -> None:
     (run / CONFIG).write_text('model: {_target_: "a.\\e[2J\\e]0;x\\aB", "x\\e[31m": 1}')
     with pytest.raises(ModelError) as caught:
