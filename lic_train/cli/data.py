@@ -16,28 +16,28 @@ NAMED = 5  # of the images that are dropped, on the screen
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What the two take."""
     actions = parser.add_subparsers(required=True, metavar="prepare|check")
-    about = "From a folder of images to shards of raw pixels and a manifest; goes on where it was."
+    about = "From a folder of images to shards of raw pixels and a manifest; may be resumed."
     prepare = actions.add_parser("prepare", help=about, description=about)
     prepare.add_argument("source", type=Path, help="folder of images, searched recursively")
     prepare.add_argument("dest", type=Path, help="new folder, or that of a run that was stopped")
     prepare.add_argument("--min-side", type=int, default=256, metavar="PIXELS", help="drop smaller")
     prepare.add_argument(
-        *("--downsample",), type=float, default=1.0, metavar="F", help="divide both sides by F"
+        "--downsample", type=float, default=1.0, metavar="F", help="divide both sides by F"
     )
     prepare.add_argument("--keep-grey", action="store_true", help="also images without colour")
     prepare.add_argument("--keep-duplicates", action="store_true", help="also equal images")
     prepare.add_argument("--licence", default="not stated", help="what the manifest says of it")
     prepare.add_argument(
-        *("--shard-images",), type=int, default=64, metavar="N", help="files a shard is made of"
+        "--shard-images", type=int, default=64, metavar="N", help="files a shard is made of"
     )
     prepare.add_argument(
-        *("--workers",), type=int, default=os.cpu_count() or 1, metavar="N", help="processes"
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes"
     )
     prepare.set_defaults(action=run_prepare)
     about = "Look for corrupt images, altered shards, and evaluation images in the training set."
     check = actions.add_parser("check", help=about, description=about)
     check.add_argument(
-        *("config",),
+        "config",
         nargs="+",
         metavar="CONFIG",
         help="as in training: data=prepared data.root=/set eval_data=kodak data.eval_root=/kodak",

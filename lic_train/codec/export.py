@@ -7,7 +7,6 @@ Nothing in it is executed: see :mod:`.blueprint` for what the YAML may name.
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from lic_train.codec.contract import TABLES
 from lic_train.codec.weights import check_weights
 from lic_train.errors import ModelError
 from lic_train.utils.device import check_device
+from lic_train.utils.files import written_whole
 from lic_train.utils.plain import printable, read_yaml
 
 WEIGHTS = "model.safetensors"
@@ -51,23 +51,16 @@ def save_codec(directory: Path, codec: Codec, model: DictConfig, **about: Any) -
         model: the config that instantiates it (``_target_`` and arguments).
         about: what a reader wants to know of it, e.g. ``lmbda``; plain values.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     tensors = {name: t.detach().cpu().contiguous() for name, t in codec.state_dict().items()}
-    weights, config = directory / WEIGHTS, directory / CONFIG
     # Resolved where it stands: it may refer to the rest of the run's config.
     plain = OmegaConf.to_container(model, resolve=True)
     text = OmegaConf.to_yaml({"lic_train": __version__, "about": about, "model": plain})
-    parts = {path: Path(f"{path}.{os.getpid()}.tmp") for path in (weights, config)}
-    try:
+    # Both are written before either takes its place.
+    with written_whole(directory / CONFIG) as config, written_whole(directory / WEIGHTS) as weights:
         # Not `save_file`: what it says of a full disk is no OSError.
         # One key of metadata: the order of several is random, and so the bytes would be.
-        parts[weights].write_bytes(save(tensors, {"lic_train": __version__}))
-        parts[config].write_text(text)
-        for path, part in parts.items():
-            os.replace(part, path)
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
+        weights.write_bytes(save(tensors, {"lic_train": __version__}))
+        config.write_text(text)
     return codec
 
 

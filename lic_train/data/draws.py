@@ -224,7 +224,7 @@ class StreamedDraws(IterableDataset[Draw]):
                 raise DataError("the stream of training images is empty")
 
     def _try(self, numbers: list[int], image: EncodedImage) -> tuple[list[Draw], Note | None]:
-        """The draws of these numbers out of one image; none where it does not do."""
+        """The draws of these numbers out of one image; none where the image is unusable."""
         draws: list[Draw] = []
         note = None
         try:

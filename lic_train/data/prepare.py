@@ -1,6 +1,6 @@
 """From a folder of images to shards of raw pixels.
 
-What does not do is dropped and said; a run that was killed goes on to the same bytes.
+Unusable images are dropped and counted; a run that was killed resumes and writes the same bytes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from lic_train.data.io.images import list_images, read_image, resize
 from lic_train.data.sets.prepared import FORMAT, MANIFEST, file_sha256, read_manifest
 from lic_train.data.sources import named
 from lic_train.errors import DataError
+from lic_train.utils.files import write_whole, written_whole
 
 WORK = ".work"  # what is left of a run that did not end: finished parts, and what they are parts of
 REASONS = ("corrupt", "small", "grey", "duplicate")
@@ -108,7 +109,7 @@ def prepare(
     }
     if not body["images"]:
         raise DataError(f"{source}: no image was kept: {manifest['counts']}")
-    _write(dest / MANIFEST, json.dumps(manifest, indent=1).encode())
+    write_whole(dest / MANIFEST, json.dumps(manifest, indent=1).encode())
     shutil.rmtree(work)
     return manifest
 
@@ -131,7 +132,7 @@ def _claim(dest: Path, work: Path, plan: dict[str, Any]) -> None:
     elif dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise DataError(f"{dest}: is not empty and no prepared set; give another folder")
     work.mkdir(parents=True, exist_ok=True)
-    _write(work / "plan.json", json.dumps(plan).encode())
+    write_whole(work / "plan.json", json.dumps(plan).encode())
 
 
 def _make_parts(
@@ -176,8 +177,7 @@ def _make_part(work: Path, number: int, files: list[tuple[str, Path]], settings:
     images: list[dict[str, Any]] = []
     dropped: list[dict[str, str]] = []
     target, digest, offset = _part(work, number), hashlib.sha256(), 0
-    temporary = target.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as shard:
+    with written_whole(target) as whole, whole.open("wb") as shard:
         for name, path in files:
             try:
                 pixels, note = _acceptable(path, settings)
@@ -194,9 +194,8 @@ def _make_part(work: Path, number: int, files: list[tuple[str, Path]], settings:
             shard.write(data)
             digest.update(data)
             offset += len(data)
-    os.replace(temporary, target)
     record = {"images": images, "dropped": dropped, "sha256": digest.hexdigest()}
-    _write(_record(work, number), json.dumps(record).encode())
+    write_whole(_record(work, number), json.dumps(record).encode())
 
 
 def _part(work: Path, number: int) -> Path:
@@ -269,16 +268,7 @@ def _compact(part: Path, kept: list[dict[str, Any]]) -> None:
     length = sum(image["height"] * image["width"] * 3 for image in kept)
     if part.stat().st_size == length:
         return  # done by a run that was killed right after
-    temporary = part.with_suffix(f".{os.getpid()}.tmp")
-    with part.open("rb") as old, temporary.open("wb") as new:
+    with part.open("rb") as old, written_whole(part) as whole, whole.open("wb") as new:
         for image in kept:
             old.seek(image["offset"])
             new.write(old.read(image["height"] * image["width"] * 3))
-    os.replace(temporary, part)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
 
 from lic_train.rd.curves import Array, Curve, Point, mean_curve
+from lic_train.utils.files import write_whole
 
 IMAGE_ANCHORS = ("jpeg", "webp", "jpeg2000", "avif", "jpegxl", "hevc")
 ANCHORS = (*IMAGE_ANCHORS, "x264", "x265", "x264_slow", "x265_slow")
@@ -262,10 +262,4 @@ def write_figure(figure: Figure, path: Path) -> None:
     with rc_context({"svg.hashsalt": "lic_train", "svg.fonttype": "none"}):
         dated = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(buffer, format=path.suffix[1:], metadata=dated)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, buffer.getvalue())

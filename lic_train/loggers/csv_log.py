@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers.logger import Logger
 
 from lic_train.errors import TrainingError
+from lic_train.utils.files import written_whole
 
 Row = dict[str, Any]
 
@@ -94,10 +94,8 @@ class CSVLog(Logger):
         self._columns = sorted({key for row in rows for key in row})
         self._last = rows[-1] if rows else {}
         if rows or self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            part = self.path.with_name(f".{self.path.name}.part")
-            _write(part, "w", ",".join(self._columns) + "\n" + self._text(rows))
-            os.replace(part, self.path)
+            with written_whole(self.path) as part:
+                _write(part, "w", ",".join(self._columns) + "\n" + self._text(rows))
 
     def _text(self, rows: list[Row]) -> str:
         assert self._columns is not None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import WandbLogger
+
+from lic_train.utils.files import write_whole
 
 
 def wandb_run(save_dir: str | Path, **options: Any) -> WandbLogger:
@@ -29,8 +30,5 @@ def wandb_run(save_dir: str | Path, **options: Any) -> WandbLogger:
 
 def _kept_id(path: Path) -> str:
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_text(uuid.uuid4().hex[:8])
-        os.replace(part, path)
+        write_whole(path, uuid.uuid4().hex[:8].encode())
     return path.read_text()

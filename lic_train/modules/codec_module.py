@@ -99,7 +99,7 @@ class CodecModule(pl.LightningModule):
         }
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # The noise of a batch depends on nothing that came before it, so that a run which goes on
+        # The noise of a batch depends on nothing that came before it, so that a run that resumes
         # from a checkpoint draws what the uninterrupted run drew, on every rank.
         number = self.global_step * self.trainer.accumulate_grad_batches
         number += batch_idx % self.trainer.accumulate_grad_batches

@@ -1,4 +1,4 @@
-"""A sweep: many runs that one line starts, goes on with and ends in a report.
+"""A sweep: many runs that one command starts, resumes and sums up in a report.
 
 ::
 

@@ -18,6 +18,7 @@ from signal import Signals
 from typing import IO, Any
 
 from lic_train.errors import LicError
+from lic_train.utils.files import write_whole
 from lic_train.utils.plain import read_yaml
 
 POINT, STATE, LOCK, SWEEP, JOB = "point.json", "state.json", "point.lock", "sweep.json", "job.json"
@@ -95,14 +96,9 @@ def write(path: Path, values: dict[str, Any]) -> None:
     Raises:
         SweepError: it cannot be written, e.g. because the disk is full.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(values, indent=1) + "\n")
-        os.replace(part, path)
+        write_whole(path, (json.dumps(values, indent=1) + "\n").encode())
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise SweepError(f"{path} cannot be written: {error.strerror}") from None
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lic_train.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def file_label(name: str) -> str:
@@ -33,16 +36,27 @@ def own_label(name: str, taken: dict[str, str], dataset: str) -> str:
     return label
 
 
-def write_whole(path: Path, data: bytes, make_folder: bool = True) -> None:
-    """Write all or nothing: a reader, or a run that is killed, never meets half a file."""
+@contextmanager
+def written_whole(path: Path, make_folder: bool = True) -> Iterator[Path]:
+    """Yield the name to write under; the file takes its place once the block ends without an error.
+
+    A reader, or a run that is killed, never meets half a file. The name has the process's id in
+    it, so two processes do not write into one file.
+    """
     if make_folder:
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes, make_folder: bool = True) -> None:
+    """Write all or nothing, see :func:`written_whole`."""
+    with written_whole(path, make_folder) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_png(path: Path, pixels: Tensor, make_folder: bool = True) -> None:
@@ -52,6 +66,7 @@ def write_png(path: Path, pixels: Tensor, make_folder: bool = True) -> None:
         ValueError: another type or shape.
         DataError: the file cannot be written.
     """
+    import torch
     from PIL import Image
 
     if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3:

@@ -167,10 +167,10 @@ def main() -> None:
     same, began = 0, time.monotonic()
     print(f"{'run':<22}{'killed after batch':<36}{'sha256 of weights':<20}end")
     for i, name in enumerate(names):
-        unbroken = options.out / f"{i}_unbroken"
-        if fault := finish(name, unbroken):
-            sys.exit(f"{name}, unbroken, {fault}")
-        expected = outcome(unbroken)
+        uninterrupted = options.out / f"{i}_uninterrupted"
+        if fault := finish(name, uninterrupted):
+            sys.exit(f"{name}, uninterrupted, {fault}")
+        expected = outcome(uninterrupted)
         assert [int(step) for step, _ in expected["losses"]] == list(range(STEPS))
         print(f"{name:<22}{'-':<36}{expected['weights'][:16]:<20}", flush=True)
         kills = options.kills * (i + 1) // len(names) - options.kills * i // len(names)

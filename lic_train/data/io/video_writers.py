@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from lic_train.errors import DataError
-from lic_train.utils.files import write_png
+from lic_train.utils.files import write_png, written_whole
 
 FRAMES_PER_SECOND = 25
 """Of a y4m, which must say so; what players do with it changes no pixel."""
@@ -45,9 +45,11 @@ def write_y4m(path: str | Path, frames: Tensor) -> None:
     except ImportError:
         raise DataError("videos need PyAV; run: pip install 'lic_train[video]'") from None
     file = Path(path)
-    temporary = file.parent / f".{uuid.uuid4().hex}.tmp"
     try:
-        with av.open(str(temporary), "w", format="yuv4mpegpipe") as container:
+        with (
+            written_whole(file, make_folder=False) as whole,
+            av.open(str(whole), "w", format="yuv4mpegpipe") as container,
+        ):
             stream: Any = container.add_stream("wrapped_avframe", rate=FRAMES_PER_SECOND)
             stream.height, stream.width = frames.shape[-2:]
             stream.pix_fmt = "yuv444p"
@@ -56,8 +58,5 @@ def write_y4m(path: str | Path, frames: Tensor) -> None:
                 frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv444p")
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
-        os.replace(temporary, file)
     except (OSError, av.error.FFmpegError) as error:
         raise DataError(f"{file} cannot be written: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)

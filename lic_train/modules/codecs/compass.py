@@ -41,7 +41,7 @@ class Compass(Codec):
 
     Args:
         base: codes the smallest layer.
-        residual: codes what the prediction of a layer lacks, signed.
+        residual: codes the residual of the prediction of a layer, signed.
         predictor: from one layer to the next.
         scales: of the layers, in sides of the whole image: growing, in (0, 1].
         scale_ranges: what a training batch draws them from: (lowest, highest) of each layer.

@@ -1,4 +1,4 @@
-"""DVC: frames predicted from decoded frames by coded motion, and what the prediction lacks."""
+"""DVC: frames predicted from decoded frames by coded motion, and the coded residual."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class DVC(Codec):
 
     Args:
         intra: codes the first frame of each group.
-        residual: codes what the prediction lacks, signed; None: the prediction is the frame.
+        residual: codes the residual of the prediction, signed; None: the prediction is the frame.
         motion: ``(x, reference) -> v``, encoder only; None: nothing moves, and no motion is sent.
         motion_codec: of fields of 2 channels; there where ``motion`` is.
         compensation: ``(warped, reference, v_hat) -> prediction``; None: the warped frame is it.

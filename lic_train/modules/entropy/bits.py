@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lic_train.errors import BitstreamError
 
-CHANCES = 1 << 12
-"""Chances are multiples of one part of so many: coarse enough for all machines to find the same."""
+LEVELS = 1 << 12
+"""Probabilities are multiples of one part in so many: coarse enough for all machines to agree."""
 RAREST = 16
 CHECK_BYTES = 2
 
@@ -52,9 +52,9 @@ def unpack_numbers(chunk: bytes, count: int, width: int) -> Tensor:
 
 
 def snap_probabilities(logits: Tensor) -> Tensor:
-    """Chances of +1 as the coder has them, float64, of logits."""
-    steps = torch.round(CHANCES * torch.sigmoid(logits.double()))
-    return steps.clamp(RAREST, CHANCES - RAREST) / CHANCES
+    """Probabilities of +1 as the coder has them, float64, of logits."""
+    steps = torch.round(LEVELS * torch.sigmoid(logits.double()))
+    return steps.clamp(RAREST, LEVELS - RAREST) / LEVELS
 
 
 def encode_signs(signs: Tensor, probabilities: Tensor) -> bytes:

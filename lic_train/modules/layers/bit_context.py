@@ -11,7 +11,7 @@ from torch import Tensor
 from lic_train.modules.layers.conv_lstm import Chain, ConvLSTM, Pointwise
 
 LEAST = 2.0**-8
-"""Chance that a bit has at least in training: one surprise must not outweigh all else."""
+"""Probability that a bit has at least in training: one surprise must not outweigh all else."""
 
 
 class BitContext(Chain):
@@ -34,7 +34,7 @@ class BitContext(Chain):
 
 
 def likelihood_of(signs: Tensor, logits: Tensor) -> Tensor:
-    """Chance of -1 or +1, differentiable in the logits, in [``LEAST``, 1]."""
+    """Probability of -1 or +1, differentiable in the logits, in [``LEAST``, 1]."""
     return torch.sigmoid(signs.detach() * logits).clamp(min=LEAST)
 
 

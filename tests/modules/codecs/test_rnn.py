@@ -270,7 +270,7 @@ def test_iterations_that_are_not_there_are_refused() -> None:
 # --- the entropy coder over the bits
 
 
-def test_signs_under_their_chances() -> None:
+def test_signs_under_their_probabilities() -> None:
     generator = torch.Generator().manual_seed(0)
     for count, spread in ((1, 1.0), (7, 0.0), (128, 2.0), (5000, 0.1), (5000, 3.0)):
         probabilities = snap_probabilities(spread * torch.randn(count, generator=generator))

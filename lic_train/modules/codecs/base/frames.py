@@ -42,7 +42,7 @@ class Estimate:
 
 
 class Encode:
-    """``code`` of ``encode``: keeps the parts, and goes on with what they decode to."""
+    """``code`` of ``encode``: keeps the parts, and continues with what they decode to."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
