@@ -8,7 +8,7 @@ import torch
 
 from lic_train.callbacks.look import Findings, Look, one_image
 from lic_train.codec import Codec
-from lic_train.codec.signal import Signal, to_uint8
+from lic_train.codec.signal import Signal, num_pixels, to_uint8
 from lic_train.figures.pictures import Decoded, reconstructions_figure
 from lic_train.rd import metrics
 
@@ -40,7 +40,7 @@ def _decode(codec: Codec, x: torch.Tensor, rate: int, several: bool) -> Decoded:
     stream = codec.compress(x, rate)
     decoded = to_uint8(codec.decompress(stream)[0])
     reference = to_uint8(codec.reference(x, rate)[0])
-    bpp = 8 * len(stream.to_bytes()) / (reference.numel() / 3)
+    bpp = 8 * len(stream.to_bytes()) / num_pixels(reference)
     name = f"rate {rate}, " if several else ""
     label = f"{name}{bpp:.3f} bpp, {metrics.psnr(decoded, reference):.2f} dB"
     return Decoded(label, one_image(decoded), one_image(reference))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lic_train.codec.export import ready_copy
+from lic_train.codec.signal import num_images
 from lic_train.doctor.preflight import Finding, Preflight, finite
 from lic_train.modules.entropy import accounts
 
@@ -43,7 +44,7 @@ def tables(p: Preflight) -> Iterator[Finding]:
         written = len(codec.compress(x).to_bytes())
     escaped = np.concatenate([entry().escaped for entry in entries] or [np.zeros(1, dtype=bool)])
     said = f"{x.shape[-1]} x {x.shape[-2]} pixels: {written} bytes, {promised:.0f} estimated"
-    too_long = written > GAP * promised + GAP_BYTES * x.shape[:-3].numel()  # images or frames
+    too_long = written > GAP * promised + GAP_BYTES * num_images(x)
     if too_long or escaped.mean() > ESCAPES:
         said += f": {escaped.mean():.0%} of the latents lie outside the tables"
         yield Finding(

@@ -19,7 +19,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
 
-from lic_train.rd.curves import Array, Curve, Point, mean_curve
+from lic_train.rd.curves import Array, Curve, mean_curve
+from lic_train.rd.points import RDPoint
 from lic_train.utils.files import write_whole
 
 IMAGE_ANCHORS = ("jpeg", "webp", "jpeg2000", "avif", "jpegxl", "hevc")
@@ -32,7 +33,10 @@ STYLES = ("-", "--", "-.", ":")
 
 
 def rd_curve_figure(
-    points: Sequence[Point], path: Path, anchors: Sequence[str] = ANCHORS, title: str | None = None
+    points: Sequence[RDPoint],
+    path: Path,
+    anchors: Sequence[str] = ANCHORS,
+    title: str | None = None,
 ) -> None:
     """Write a PNG: mean bits per pixel against mean PSNR and, where defined, MS-SSIM.
 

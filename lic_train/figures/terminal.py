@@ -13,7 +13,8 @@ from rich.table import Table
 
 from lic_train.errors import LicError
 from lic_train.rd.bd import bd_rate
-from lic_train.rd.curves import Curve, Point, RateSaved, mean_curve, nearest, rates_saved
+from lic_train.rd.curves import Curve, RateSaved, mean_curve, nearest, rates_saved
+from lic_train.rd.points import RDPoint
 
 PLAIN_WIDTH = 100
 """Columns of a table that goes to a file or a pipe."""
@@ -22,7 +23,7 @@ LINES = 4
 
 
 def results_table(
-    points: Sequence[Point], codec: str, anchor: str | Sequence[str] = "jpeg"
+    points: Sequence[RDPoint], codec: str, anchor: str | Sequence[str] = "jpeg"
 ) -> Table:
     """Every operating point of ``codec`` by increasing rate, each with each anchor's nearest.
 
@@ -67,7 +68,7 @@ def results_table(
     return table
 
 
-def anchors_table(points: Sequence[Point], about: Sequence[dict[str, str]]) -> Table:
+def anchors_table(points: Sequence[RDPoint], about: Sequence[dict[str, str]]) -> Table:
     """A line for every anchor: what it covers, its BD-rate against the first, and who did the work.
 
     Args:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from lic_train.errors import LicError
 from lic_train.rd import curves as rd
-from lic_train.rd.curves import Array, Curve, Point
+from lic_train.rd.curves import Array, Curve
+from lic_train.rd.points import RDPoint
+from lic_train.rd.published import PublishedCurve
 
+AnyCurve = Curve | PublishedCurve
 METHODS = ("pchip", "akima", "cubic")
 """Interpolations of log rate over quality; the first is the one that is quoted."""
 METRICS = {
@@ -63,8 +66,8 @@ class Comparison(NamedTuple):
 
 
 def bd_rate(
-    anchor: Any,
-    test: Any,
+    anchor: AnyCurve,
+    test: AnyCurve,
     method: str = "pchip",
     min_overlap: float = MIN_OVERLAP,
     metric: str = "psnr",
@@ -87,8 +90,8 @@ def bd_rate(
 
 
 def bd_psnr(
-    anchor: Any,
-    test: Any,
+    anchor: AnyCurve,
+    test: AnyCurve,
     method: str = "pchip",
     min_overlap: float = MIN_OVERLAP,
     metric: str = "psnr",
@@ -102,14 +105,14 @@ def bd_psnr(
     return _integral("bd_psnr", a, t, method)
 
 
-def overlap(anchor: Any, test: Any, metric: str = "psnr") -> float:
+def overlap(anchor: AnyCurve, test: AnyCurve, metric: str = "psnr") -> float:
     """Share, 0 ... 1, of the test curve's range of quality that the anchor's covers."""
     a, t = (_usable(curve, metric)[1] for curve in (anchor, test))
     return _covered(a, t) if a.size and t.size else 0.0
 
 
 def compare(
-    points: Sequence[Point],
+    points: Sequence[RDPoint],
     anchor: str,
     test: str,
     *,
@@ -132,7 +135,7 @@ def compare(
     """
     points, notes = rd.common(points, (anchor, test))
 
-    def curves(rows: Sequence[Point]) -> tuple[Curve, Curve]:
+    def curves(rows: Sequence[RDPoint]) -> tuple[Curve, Curve]:
         a, t = rd.mean_curve(rows, anchor), rd.mean_curve(rows, test)
         return (rd.hull(a), rd.hull(t)) if hull else (a, t)
 
@@ -146,7 +149,7 @@ def compare(
     except LicError as error:
         by_method, refusal = {}, str(error)
     per_image: dict[str, float] = {}
-    of_image: dict[str, list[Point]] = {}
+    of_image: dict[str, list[RDPoint]] = {}
     for p in points:
         of_image.setdefault(p.image, []).append(p)
     why = ""
@@ -190,7 +193,7 @@ def bootstrap(values: Array, seed: int = SEED) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def _usable(curve: Any, metric: str) -> tuple[Array, Array]:
+def _usable(curve: AnyCurve, metric: str) -> tuple[Array, Array]:
     """Rates and qualities by rising rate, without duplicates and what is not a finite dB."""
     quality = getattr(curve, metric, None) if metric in METRICS else None
     if quality is None:
@@ -201,7 +204,7 @@ def _usable(curve: Any, metric: str) -> tuple[Array, Array]:
     return bpp, values
 
 
-def _left_out(curve: Any, metric: str) -> str:
+def _left_out(curve: AnyCurve, metric: str) -> str:
     """What :func:`_usable` dropped, in words."""
     missing = len(curve.bpp) - len(_usable(curve, metric)[0])
     if not missing:
@@ -212,7 +215,9 @@ def _left_out(curve: Any, metric: str) -> str:
     )
 
 
-def _pair(anchor: Any, test: Any, metric: str) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+def _pair(
+    anchor: AnyCurve, test: AnyCurve, metric: str
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     if anchor.published != test.published:
         raise LicError(
             f"of {anchor.codec} and {test.codec} one is published and one measured here: measure "
@@ -245,7 +250,7 @@ def _covered(anchor: Array, test: Array) -> float:
 
 
 def _check_overlap(
-    anchor: Any, test: Any, values: tuple[Array, Array], what: str, least: float
+    anchor: AnyCurve, test: AnyCurve, values: tuple[Array, Array], what: str, least: float
 ) -> None:
     share = _covered(*values)
     if share < least:

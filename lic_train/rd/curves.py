@@ -8,44 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lic_train.errors import LicError
 from lic_train.rd.metrics import ms_ssim_db
+from lic_train.rd.points import RDPoint
 
 Array = NDArray[np.float64]
-
-
-class Point(Protocol):
-    """The columns of a row that curves need; ``rd_points.RDPoint`` has them."""
-
-    @property
-    def dataset(self) -> str: ...
-    @property
-    def image(self) -> str: ...
-    @property
-    def codec(self) -> str: ...
-    @property
-    def rate(self) -> int: ...
-    @property
-    def lmbda(self) -> float | None: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def bpp(self) -> float: ...
-    @property
-    def psnr(self) -> float: ...
-    @property
-    def ms_ssim(self) -> float: ...
-    @property
-    def encode_s(self) -> float: ...
-    @property
-    def decode_s(self) -> float: ...
 
 
 class Curve(NamedTuple):
@@ -95,7 +67,7 @@ class RateSaved(NamedTuple):
     """How many of its pictures are as large as the anchor's; the others compare with nothing."""
 
 
-def mean_curve(points: Sequence[Point], codec: str) -> Curve:
+def mean_curve(points: Sequence[RDPoint], codec: str) -> Curve:
     """The curve of ``codec``: one point per (lmbda, rate), averaged over images.
 
     Raises:
@@ -105,7 +77,7 @@ def mean_curve(points: Sequence[Point], codec: str) -> Curve:
     mine = _distinct(points, codec)
     if len({p.dataset for p in mine}) > 1:
         raise LicError(f"the points of {codec} mix datasets: choose one")
-    groups: dict[tuple[float | None, int], list[Point]] = {}
+    groups: dict[tuple[float | None, int], list[RDPoint]] = {}
     for p in mine:
         groups.setdefault((p.lmbda, p.rate), []).append(p)
     images = sorted(p.image for p in next(iter(groups.values())))
@@ -156,14 +128,14 @@ def rate_saved(bpp: float, psnr: float, anchor: Curve) -> float:
     return 100 * (1 - bpp / rate_at(anchor.bpp, anchor.psnr, psnr))
 
 
-def rates_saved(points: Sequence[Point], codec: str, anchor: str) -> list[RateSaved]:
+def rates_saved(points: Sequence[RDPoint], codec: str, anchor: str) -> list[RateSaved]:
     """Rate saved by each operating point of ``codec``, both ways, by increasing rate.
 
     Raises:
         LicError: as ``mean_curve``.
     """
     curve, reference = mean_curve(points, codec), mean_curve(points, anchor)
-    of_image: dict[str, list[Point]] = {}
+    of_image: dict[str, list[RDPoint]] = {}
     for p in points:
         if p.codec == anchor:
             of_image.setdefault(p.image, []).append(p)
@@ -192,7 +164,7 @@ def rates_saved(points: Sequence[Point], codec: str, anchor: str) -> list[RateSa
     return result
 
 
-def nearest(points: Sequence[Point], bpp: float, codec: str = "jpeg") -> int:
+def nearest(points: Sequence[RDPoint], bpp: float, codec: str = "jpeg") -> int:
     """The rate (of an anchor: quality) of ``codec`` whose mean bits per pixel is nearest."""
     curve = mean_curve(points, codec)
     return curve.rate[int(np.argmin(np.abs(curve.bpp - bpp)))]
@@ -225,7 +197,7 @@ def hull(curve: Curve) -> Curve:
     )
 
 
-def common(points: Sequence[Point], codecs: Sequence[str]) -> tuple[list[Point], list[str]]:
+def common(points: Sequence[RDPoint], codecs: Sequence[str]) -> tuple[list[RDPoint], list[str]]:
     """The rows of ``codecs`` on the images that all of them have, at the same size, at every rate.
 
     A rate whose pictures are smaller than the codec's others (a coarse layer) compares with nothing
@@ -239,13 +211,13 @@ def common(points: Sequence[Point], codecs: Sequence[str]) -> tuple[list[Point],
     """
     notes: list[str] = []
     sizes: dict[str, dict[str, tuple[int, int]]] = {}
-    groups: dict[tuple[str, float | None, int], list[Point]] = {}
+    groups: dict[tuple[str, float | None, int], list[RDPoint]] = {}
     for codec in dict.fromkeys(codecs):
         mine = _distinct(points, codec)
         own: dict[str, tuple[int, int]] = {}
         for p in mine:
             own[p.image] = max(own.get(p.image, (0, 0)), (p.width, p.height))
-        whole: dict[tuple[float | None, int], list[Point]] = {}
+        whole: dict[tuple[float | None, int], list[RDPoint]] = {}
         for p in mine:
             whole.setdefault((p.lmbda, p.rate), []).append(p)
         coarse = [
@@ -270,9 +242,9 @@ def common(points: Sequence[Point], codecs: Sequence[str]) -> tuple[list[Point],
     return [p for group in groups.values() for p in group if p.image in shared], notes
 
 
-def _distinct(points: Sequence[Point], codec: str) -> list[Point]:
+def _distinct(points: Sequence[RDPoint], codec: str) -> list[RDPoint]:
     """The rows of a codec; what several runs measured alike (their anchor) counts once."""
-    rows: dict[tuple[str, str, float | None, int], Point] = {}
+    rows: dict[tuple[str, str, float | None, int], RDPoint] = {}
     for p in points:
         if p.codec == codec:
             first = rows.setdefault((p.dataset, p.image, p.lmbda, p.rate), p)

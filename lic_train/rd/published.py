@@ -17,6 +17,7 @@ import numpy as np
 
 from lic_train.errors import DataError
 from lic_train.rd.curves import Array
+from lic_train.rd.metrics import ms_ssim_db
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class PublishedCurve:
     @property
     def ms_ssim_db_of_mean(self) -> Array:
         """dB of the mean, the only averaging that a published mean allows."""
-        return -10 * np.log10(1 - self.ms_ssim)
+        return np.array([ms_ssim_db(value) for value in self.ms_ssim])
 
     @property
     def label(self) -> str:

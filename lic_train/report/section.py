@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
@@ -84,7 +84,6 @@ def _section(dataset: str, series: list[Series]) -> Section:
     series = [s for s in (_finite(s, notes) for s in series) if s.points]
     leading = [s.label for s in series if not s.conventional] or [s.label for s in series]
     everything = [p for s in series for p in s.points]
-    points: list[Any]
     points, more = rd.common(everything, leading)
     notes += more
     images = {p.image for p in points}
@@ -98,7 +97,7 @@ def _section(dataset: str, series: list[Series]) -> Section:
                 mine = []
             mine = [p for p in mine if p.codec == s.label and p.image in images]
         if {p.image for p in mine} == images:
-            kept.append(replace(s, points=cast("list[RDPoint]", mine)))
+            kept.append(replace(s, points=mine))
         else:
             notes.append(f"{s.label} left out: it was not measured on the same images")
     sizes = {p.image: (p.width, p.height) for p in points}

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass
+from typing import Any
 
 from lic_train.rd import curves as rd
+from lic_train.rd.points import RDPoint
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row that satisfies ``rd.Point``."""
-
-    codec: str
-    rate: int
-    bpp: float
-    psnr: float
-    image: str = "a"
-    dataset: str = "set"
-    lmbda: float | None = None
-    width: int = 16
-    height: int = 16
-    ms_ssim: float = math.nan
-    encode_s: float = 0.0
-    decode_s: float = 0.0
+def row(codec: str, rate: int, bpp: float, psnr: float, image: str = "a", **others: Any) -> RDPoint:
+    """Of a 16 x 16 image, unless ``others`` say more."""
+    point = RDPoint(
+        *("set", image, codec, rate, None, 16, 16, round(bpp * 256 / 8), bpp, None, psnr),
+        *(math.nan, 0.0, 0.0, "cpu"),
+    )
+    return dataclasses.replace(point, **others)
 
 
 # CompressAI's published results of VTM on Kodak (8-bit RGB PSNR), its repository at 869a9f5,
@@ -34,8 +27,8 @@ VTM = [
 ]  # fmt: skip
 
 
-def rows(codec: str, curve: list[tuple[float, float]], image: str = "a") -> list[Row]:
-    return [Row(codec, i, b, q, image) for i, (b, q) in enumerate(curve)]
+def rows(codec: str, curve: list[tuple[float, float]], image: str = "a") -> list[RDPoint]:
+    return [row(codec, i, b, q, image) for i, (b, q) in enumerate(curve)]
 
 
 def curve(codec: str, points: list[tuple[float, float]]) -> rd.Curve:

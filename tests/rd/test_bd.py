@@ -10,12 +10,13 @@ from typing import Any
 import bjontegaard
 import numpy as np
 import pytest
-from helpers.curves import VTM, Row, curve, rows
+from helpers.curves import VTM, curve, rows
 from scipy.integrate import quad
 
 from lic_train.errors import DataError, LicError
 from lic_train.rd import bd, published
 from lic_train.rd import curves as rd
+from lic_train.rd.points import RDPoint
 
 # Percent on Kodak, PCHIP, against VTM, computed elsewhere from the same published points.
 GOLDEN = {
@@ -118,7 +119,7 @@ def test_a_published_curve_is_never_compared_with_a_measured_one() -> None:
 
 
 @pytest.fixture
-def sweep() -> list[Row]:
+def sweep() -> list[RDPoint]:
     """Images a ... h on which ``mine`` saves 10, 12, ... 24 %."""
     points = []
     for i, image in enumerate("abcdefgh"):
@@ -127,7 +128,7 @@ def sweep() -> list[Row]:
     return points
 
 
-def test_per_image_figures_have_a_mean_and_a_seeded_interval(sweep: list[Row]) -> None:
+def test_per_image_figures_have_a_mean_and_a_seeded_interval(sweep: list[RDPoint]) -> None:
     comparison = bd.compare(sweep, "vtm", "mine")
     expected = {image: -10 - 2 * i for i, image in enumerate("abcdefgh")}
     assert comparison.per_image == pytest.approx(expected)
@@ -146,7 +147,7 @@ def test_per_image_figures_have_a_mean_and_a_seeded_interval(sweep: list[Row]) -
     assert one.mean == pytest.approx(-10) and one.interval is None
 
 
-def test_images_without_a_figure_of_their_own_are_counted(sweep: list[Row]) -> None:
+def test_images_without_a_figure_of_their_own_are_counted(sweep: list[RDPoint]) -> None:
     sweep = [
         replace(p, psnr=60.0) if (p.codec, p.image, p.rate) == ("mine", "b", 7) else p
         for p in sweep
@@ -163,7 +164,7 @@ def test_the_hull_is_asked_for_by_name() -> None:
     assert bd.compare(points, "vtm", "sweep", hull=True).bd_rate == pytest.approx(0, abs=1e-9)
 
 
-def test_ms_ssim_figures_say_which_mean(sweep: list[Row]) -> None:
+def test_ms_ssim_figures_say_which_mean(sweep: list[RDPoint]) -> None:
     similar = [replace(p, ms_ssim=1 - 10 ** (-p.psnr / 25)) for p in sweep]
     for metric in ("ms_ssim_mean_of_db", "ms_ssim_db_of_mean"):
         assert bd.compare(similar, "vtm", "mine", metric=metric).bd_rate == pytest.approx(

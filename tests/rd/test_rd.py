@@ -7,30 +7,31 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.curves import VTM, Row, curve, rows
+from helpers.curves import VTM, curve, row, rows
 
 from lic_train.errors import LicError
 from lic_train.figures.terminal import results_table
 from lic_train.rd import curves as rd
+from lic_train.rd.points import RDPoint
 
 
 def test_mean_curve_is_the_mean_of_db_in_order_of_rate() -> None:
-    points = [Row("c", 1, 1.0, 40.0, "a"), Row("c", 1, 2.0, 30.0, "b")]
-    points += [Row("c", 0, 0.5, 30.0, "a"), Row("c", 0, 0.7, 20.0, "b")]
-    result = rd.mean_curve([*points, Row("other", 0, 9.0, 9.0)], "c")
+    points = [row("c", 1, 1.0, 40.0, "a"), row("c", 1, 2.0, 30.0, "b")]
+    points += [row("c", 0, 0.5, 30.0, "a"), row("c", 0, 0.7, 20.0, "b")]
+    result = rd.mean_curve([*points, row("other", 0, 9.0, 9.0)], "c")
     assert result.rate == (0, 1) and result.images == 2
     assert result.bpp == pytest.approx([0.6, 1.5])
     assert result.psnr == pytest.approx([25, 35])  # of one MSE for all pixels it would be less
 
 
 def test_models_of_a_sweep_are_points_of_one_curve() -> None:
-    points = [Row("c", 0, b, q, lmbda=lm) for lm, b, q in ((0.03, 1.0, 36.0), (0.01, 0.5, 32.0))]
+    points = [row("c", 0, b, q, lmbda=lm) for lm, b, q in ((0.03, 1.0, 36.0), (0.01, 0.5, 32.0))]
     assert rd.mean_curve(points, "c").lmbda == (0.01, 0.03)
 
 
 def test_both_means_of_ms_ssim_are_kept_apart() -> None:
-    points = [replace(Row("c", 0, 1.0, 30.0, i), ms_ssim=s) for i, s in (("a", 0.9), ("b", 0.99))]
-    points.append(Row("c", 0, 1.0, 30.0, "too small for it"))
+    points = [replace(row("c", 0, 1.0, 30.0, i), ms_ssim=s) for i, s in (("a", 0.9), ("b", 0.99))]
+    points.append(row("c", 0, 1.0, 30.0, "too small for it"))
     result = rd.mean_curve(points, "c")
     assert result.ms_ssim == pytest.approx([0.945])
     assert result.ms_ssim_mean_of_db == pytest.approx([15.0])
@@ -40,11 +41,11 @@ def test_both_means_of_ms_ssim_are_kept_apart() -> None:
     ("points", "why"),
     [
         ([], "no points"),
-        ([Row("c", 0, 1, 30), Row("c", 1, 1, 30, image="b")], "same images"),
-        ([Row("c", 0, 1, 30), Row("c", 0, 1, 30, dataset="other")], "mix datasets"),
+        ([row("c", 0, 1, 30), row("c", 1, 1, 30, image="b")], "same images"),
+        ([row("c", 0, 1, 30), row("c", 0, 1, 30, dataset="other")], "mix datasets"),
     ],
 )
-def test_rows_that_do_not_compare_are_refused(points: list[Row], why: str) -> None:
+def test_rows_that_do_not_compare_are_refused(points: list[RDPoint], why: str) -> None:
     with pytest.raises(LicError, match=why):
         rd.mean_curve(points, "c")
 
@@ -66,7 +67,7 @@ def test_rate_saved_by_both_means() -> None:
     anchor_b = [(0.8 * 2**i, 22.0 + 3 * i) for i in range(5)]
     points = rows("jpeg", anchor_a, "a") + rows("jpeg", anchor_b, "b")
     # At a point of each: image a saves half, b nothing; b is the costly one.
-    points += [Row("c", 0, 0.1, 28.0, "a"), Row("c", 0, 1.6, 25.0, "b")]
+    points += [row("c", 0, 0.1, 28.0, "a"), row("c", 0, 1.6, 25.0, "b")]
     (saved,) = rd.rates_saved(points, "c", "jpeg")
     assert saved.mean_over_images == pytest.approx(25) and saved.images == 2
     # Mean curve: (0.1 + 1.6) / 2 against (0.2 + 1.6) / 2 at 26.5 dB.
@@ -79,10 +80,10 @@ def test_rate_saved_by_both_means() -> None:
 
 
 def test_a_coarse_layer_is_not_compared_with_full_size_images() -> None:
-    points = [*rows("jpeg", VTM), Row("layers", 0, 0.2, 32.0, width=8, height=8)]
+    points = [*rows("jpeg", VTM), row("layers", 0, 0.2, 32.0, width=8, height=8)]
     (saved,) = rd.rates_saved(points, "layers", "jpeg")
     assert math.isnan(saved.on_mean_curve) and saved.images == saved.same_size == 0
-    table = results_table([*points, Row("layers", 1, 0.3, 32.0)], "layers")
+    table = results_table([*points, row("layers", 1, 0.3, 32.0)], "layers")
     assert [cell.split()[0] for cell in table.columns[0].cells] == ["layers", "layers", "JPEG"]
     assert isinstance(table.caption, str) and "rate 0: of another size than JPEG" in table.caption
 
@@ -109,7 +110,7 @@ def test_only_common_images_of_equal_size_compare_and_a_line_says_so() -> None:
     assert len(notes) == 1 and "only the 1 images common to jpeg and mine" in notes[0]
     with pytest.raises(LicError, match="no image is common"):
         rd.common([p for p in points if p.image != "b"], ("jpeg", "mine"))
-    coarse = Row("mine", 99, 0.01, 40.0, "b", width=8)
+    coarse = row("mine", 99, 0.01, 40.0, "b", width=8)
     kept, notes = rd.common([*points, coarse], ("jpeg", "mine"))
     assert len(kept) == 2 * len(VTM) and "pictures are smaller" in notes[0]
 

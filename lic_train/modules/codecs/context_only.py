@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from compressai.entropy_models import GaussianConditional
 from compressai.layers import MaskedConv2d
 from torch import Tensor
 
 from lic_train.modules.codecs.base.gaussian import GaussianCodec, start_entropy
 from lic_train.modules.codecs.base.transform import LATENT_STRIDE
-from lic_train.modules.entropy.wavefront import Code, wavefront
+from lic_train.modules.entropy.wavefront import CodeStep, wavefront
 from lic_train.modules.layers import transforms
 
 
@@ -20,8 +21,9 @@ class ContextOnly(GaussianCodec):
         x -> g_a -> y -> Q(y - mu) + mu -> y_hat -> context -> EP -> (sigma, mu)
                                            y_hat -> g_s -> x_hat
 
-    There is no z: the stream holds y only. The paper studies this alternative; its exact widths
-    are not published, here they are the joint model's without the hyper features.
+    There is no z (``z_hat`` has no channels): the stream holds y only. The paper studies this
+    alternative; its exact widths are not published, here they are the joint model's without the
+    hyper features.
 
     Args:
         N: channels of the transforms.
@@ -51,19 +53,19 @@ class ContextOnly(GaussianCodec):
         self.gaussian_conditional = GaussianConditional(None)
         start_entropy(self.entropy_parameters[-1], self.begin(start, start_lmbda, quantise))
 
-    def side(self, y: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
-        return None, {}
+    def side(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return y[:, :0], {}
 
-    def encode_side(self, y: Tensor) -> tuple[Tensor | None, list[bytes]]:
-        return None, []
+    def encode_side(self, y: Tensor) -> tuple[Tensor, list[bytes]]:
+        return y[:, :0], []
 
-    def decode_side(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor | None:
-        return None
+    def decode_side(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor:
+        return torch.zeros(1, 0, *size)
 
-    def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, z_hat: Tensor, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
         context = self.context_prediction(y_tilde)
         scales, means = self.entropy_parameters(context).chunk(2, dim=1)
         return scales, means
 
-    def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
+    def walk(self, z_hat: Tensor, size: tuple[int, int], code: CodeStep) -> Tensor:
         return wavefront(self.context_prediction, self.entropy_parameters, None, size, code)

@@ -16,7 +16,7 @@ from lic_train.modules.codecs.base.frames import (
     INTRA,
     LEVELS,
     PREDICTED,
-    Code,
+    CodePart,
     Decode,
     Encode,
     Estimate,
@@ -121,7 +121,7 @@ class DVC(Codec):
         return self
 
     # --- one frame ---------------------------------------------------------------------------
-    def frame(self, x: Tensor | None, reference: Tensor | None, code: Code) -> Steps:
+    def frame(self, x: Tensor | None, reference: Tensor | None, code: CodePart) -> Steps:
         """One frame, intra without a reference. In ``forward``, ``encode`` and ``decode`` this is
         the same walk with another ``code``, so they cannot disagree.
 
@@ -152,7 +152,7 @@ class DVC(Codec):
         """What is done to a predicted frame before it is shown and referred to: here nothing."""
         return x_hat
 
-    def _coded(self, motion: Tensor | None, reference: Tensor, code: Code) -> Tensor:
+    def _coded(self, motion: Tensor | None, reference: Tensor, code: CodePart) -> Tensor:
         """v_hat, decoded; float64 in multiples of a 256th of a pixel out of training."""
         if self.motion is None:
             still = torch.zeros_like(reference[:, :2])

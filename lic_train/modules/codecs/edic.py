@@ -190,9 +190,8 @@ class EDIC(HyperpriorCodec):
         verify(symbols, checksum)
         return torch.from_numpy(symbols).to(z_hat).reshape(1, -1, *size)
 
-    def _mixture(self, z_hat: Tensor | None) -> Mixture:
+    def _mixture(self, z_hat: Tensor) -> Mixture:
         """Integer mixture parameters of one image, elements in the order of a flattened y."""
-        assert z_hat is not None  # this codec has side information
         features = exactly(self.entropy_parameters, exactly(self.h_s, z_hat))
         scales, means, logits = (
             part.reshape(self.gmm_k, -1) for part in features[0].chunk(3, dim=0)

@@ -27,7 +27,7 @@ STEP_BYTES = 4
 SLICES = 3
 """Groups in which the details of a level are coded, each given those before it."""
 
-Code = Callable[[Tensor, Tensor], Tensor]
+CodeBand = Callable[[Tensor, Tensor], Tensor]
 """(log2 scale, mean) of the next latents, in steps, to the decoded latents, in steps."""
 
 
@@ -125,7 +125,7 @@ class Flow(Codec):
             reconstructions.append(Reconstruction(x_hat, x, p, f"rate{rate}", share, lmbda))
         return reconstructions
 
-    def walk(self, shape: Shape, step: float, code: Code) -> Tensor:
+    def walk(self, shape: Shape, step: float, code: CodeBand) -> Tensor:
         """Decode level by level; training, evaluation and either side of coding differ in ``code``.
 
         Args:
@@ -243,7 +243,7 @@ class Flow(Codec):
         return crop_to(x_hat, *x.shape[-2:])
 
     @torch.no_grad()
-    def _walk_exactly(self, top: Shape, step: float, code: Code) -> Tensor:
+    def _walk_exactly(self, top: Shape, step: float, code: CodeBand) -> Tensor:
         """The walk in float64, so that encoder and decoder find the same; the image in float32."""
         with torch.autocast(self.top_prior.mean.device.type, enabled=False):
             exact = copy.deepcopy(self).double()

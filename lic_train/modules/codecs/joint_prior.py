@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lic_train.modules.codecs.base.gaussian import GaussianCodec, start_entropy
 from lic_train.modules.entropy.exact import exactly
-from lic_train.modules.entropy.wavefront import Code, wavefront
+from lic_train.modules.entropy.wavefront import CodeStep, wavefront
 from lic_train.modules.layers import transforms
 
 
@@ -55,13 +55,12 @@ class JointPrior(GaussianCodec):
         self.gaussian_conditional = GaussianConditional(None)
         start_entropy(self.entropy_parameters[-1], self.begin(start, start_lmbda, quantise))
 
-    def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, z_hat: Tensor, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
         hyper = self.h_s(z_hat)
         context = self.context_prediction(y_tilde)
         scales, means = self.entropy_parameters(torch.cat((hyper, context), dim=1)).chunk(2, dim=1)
         return scales, means
 
-    def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
-        assert z_hat is not None  # this codec has side information
+    def walk(self, z_hat: Tensor, size: tuple[int, int], code: CodeStep) -> Tensor:
         hyper = exactly(self.h_s, z_hat)
         return wavefront(self.context_prediction, self.entropy_parameters, hyper, size, code)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lic_train.modules.codecs.base.gaussian import GaussianCodec, start_entropy
 from lic_train.modules.entropy.exact import exactly
-from lic_train.modules.entropy.wavefront import Code
+from lic_train.modules.entropy.wavefront import CodeStep
 from lic_train.modules.layers import transforms
 
 
@@ -49,12 +49,11 @@ class MeanScale(GaussianCodec):
         self.gaussian_conditional = GaussianConditional(None)
         start_entropy(self.h_s[-1], self.begin(start, start_lmbda, quantise))
 
-    def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, z_hat: Tensor, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
         scales, means = self.h_s(z_hat).chunk(2, dim=1)
         return scales, means
 
-    def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
-        assert z_hat is not None  # this codec has side information
+    def walk(self, z_hat: Tensor, size: tuple[int, int], code: CodeStep) -> Tensor:
         scales, means = exactly(self.h_s, z_hat)[0].flatten(1).T.chunk(2, dim=1)
         everywhere = torch.arange(scales.shape[0], device=scales.device)
         return code(everywhere, scales, means)

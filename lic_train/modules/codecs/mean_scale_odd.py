@@ -10,7 +10,7 @@ from torch import Tensor
 from lic_train.modules.codecs.base.transform import LATENT_STRIDE
 from lic_train.modules.codecs.mean_scale import MeanScale
 from lic_train.modules.entropy.exact import exactly
-from lic_train.modules.entropy.wavefront import Code
+from lic_train.modules.entropy.wavefront import CodeStep
 from lic_train.modules.layers.odd_padding import OddAnalysis, OddSynthesis
 
 
@@ -69,12 +69,11 @@ class MeanScaleOdd(MeanScale):
             return self.g_s(y_hat, (height, width))
         return exactly(self.g_s, y_hat, size=(height, width)).float()
 
-    def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, z_hat: Tensor, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
         scales, means = self.h_s(z_hat, y_tilde.shape[-2:]).chunk(2, dim=1)
         return scales, means
 
-    def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
-        assert z_hat is not None  # this codec has side information
+    def walk(self, z_hat: Tensor, size: tuple[int, int], code: CodeStep) -> Tensor:
         scales, means = exactly(self.h_s, z_hat, size=size)[0].flatten(1).T.chunk(2, dim=1)
         everywhere = torch.arange(scales.shape[0], device=scales.device)
         return code(everywhere, scales, means)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from lic_train.modules.codecs.base.progressive import ProgressiveCodec
-from lic_train.modules.layers.conv_lstm import Chain, ConvLSTM, conv
+from lic_train.modules.layers.conv_lstm import ConvLSTM, RecurrentLayers, conv
 
 
 class RNN(ProgressiveCodec):
@@ -69,9 +69,9 @@ class RNN(ProgressiveCodec):
         )
 
 
-def deep_encoder(width: int, bits: int) -> Chain:
+def deep_encoder(width: int, bits: int) -> RecurrentLayers:
     """The follow-up's four layers, of which three remember: to 1/16 of the sides."""
-    return Chain([
+    return RecurrentLayers([
         conv(3, width // 8, kernel=3, stride=2),
         ConvLSTM(width // 8, width // 2, stride=2),
         ConvLSTM(width // 2, width, stride=2),
@@ -80,9 +80,9 @@ def deep_encoder(width: int, bits: int) -> Chain:
     ])  # fmt: skip
 
 
-def deep_decoder(width: int, bits: int) -> Chain:
+def deep_decoder(width: int, bits: int) -> RecurrentLayers:
     """Four cells, each of which doubles the sides."""
-    return Chain([
+    return RecurrentLayers([
         conv(bits, width),
         ConvLSTM(width, width), nn.PixelShuffle(2),
         ConvLSTM(width // 4, width), nn.PixelShuffle(2),
@@ -92,9 +92,9 @@ def deep_decoder(width: int, bits: int) -> Chain:
     ])  # fmt: skip
 
 
-def encoder(width: int, bits: int) -> Chain:
+def encoder(width: int, bits: int) -> RecurrentLayers:
     """Three layers, of which two remember: to 1/4 of the sides."""
-    return Chain([
+    return RecurrentLayers([
         conv(3, width // 4, kernel=3, stride=2),
         ConvLSTM(width // 4, width, stride=2),
         ConvLSTM(width, width),
@@ -102,9 +102,9 @@ def encoder(width: int, bits: int) -> Chain:
     ])  # fmt: skip
 
 
-def decoder(width: int, bits: int) -> Chain:
+def decoder(width: int, bits: int) -> RecurrentLayers:
     """Two cells, each of which doubles the sides."""
-    return Chain([
+    return RecurrentLayers([
         conv(bits, width),
         ConvLSTM(width, width), nn.PixelShuffle(2),
         ConvLSTM(width // 4, width // 2), nn.PixelShuffle(2),

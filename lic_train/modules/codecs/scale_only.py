@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lic_train.modules.codecs.base.gaussian import GaussianCodec, start_entropy
 from lic_train.modules.entropy.exact import exactly
-from lic_train.modules.entropy.wavefront import Code
+from lic_train.modules.entropy.wavefront import CodeStep
 from lic_train.modules.layers import transforms
 
 
@@ -52,12 +52,11 @@ class ScaleOnly(GaussianCodec):
     def hyper_analysis(self, y: Tensor) -> Tensor:
         return self.h_a(y.abs())  # the sign of y says nothing about its scale
 
-    def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, z_hat: Tensor, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
         scales = self.h_s(z_hat)
         return scales, torch.zeros_like(scales)
 
-    def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
-        assert z_hat is not None  # this codec has side information
+    def walk(self, z_hat: Tensor, size: tuple[int, int], code: CodeStep) -> Tensor:
         scales = exactly(self.h_s, z_hat)[0].flatten(1).T
         everywhere = torch.arange(scales.shape[0], device=scales.device)
         return code(everywhere, scales, torch.zeros_like(scales))

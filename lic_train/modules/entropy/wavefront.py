@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from compressai.layers import MaskedConv2d
 from torch import Tensor, nn
 
-Code = Callable[[Tensor, Tensor, Tensor], Tensor]
+CodeStep = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(positions (n,), scales (n, M), means (n, M)) -> y_hat (n, M)``: the coder's part of a step."""
 
 
@@ -35,7 +35,7 @@ def wavefront(
     parameters: nn.Sequential,
     hyper: Tensor | None,
     size: tuple[int, int],
-    code: Code,
+    code: CodeStep,
 ) -> Tensor:
     """Run context model, entropy parameters and ``code`` over all steps, in float64.
 

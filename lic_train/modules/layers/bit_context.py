@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lic_train.modules.layers.conv_lstm import Chain, ConvLSTM, Pointwise
+from lic_train.modules.layers.conv_lstm import ConvLSTM, Pointwise, RecurrentLayers
 
 LEAST = 2.0**-8
 """Probability that a bit has at least in training: one surprise must not outweigh all else."""
 
 
-class BitContext(Chain):
+class BitContext(RecurrentLayers):
     """``::
 
         b_1, ..., b_{t-1} -> conv LSTM -> 1x1 -> logits of b_t

@@ -74,7 +74,7 @@ class ConvLSTM(nn.Module):
         return h, (h, c)
 
 
-class Chain(nn.ModuleList):
+class RecurrentLayers(nn.ModuleList):
     """Layers one after the other; every :class:`ConvLSTM` among them keeps its state."""
 
     def forward(self, x: Tensor, states: list[State] | None) -> tuple[Tensor, list[State]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from lic_train.modules.layers.conv_lstm import Chain, ConvLSTM, Pointwise
+from lic_train.modules.layers.conv_lstm import ConvLSTM, Pointwise, RecurrentLayers
 
 PATCH = 8
 """Pixels a side of a patch."""
@@ -16,9 +16,9 @@ def dense(inputs: int, outputs: int) -> list[nn.Module]:
     return [Pointwise(inputs, outputs), nn.Tanh()]
 
 
-def recurrent_encoder(width: int, bits: int) -> Chain:
+def recurrent_encoder(width: int, bits: int) -> RecurrentLayers:
     """Patch to code: a tanh layer, two LSTMs, ``bits`` values in (-1, 1)."""
-    return Chain([
+    return RecurrentLayers([
         nn.PixelUnshuffle(PATCH),
         *dense(SAMPLES, width),
         ConvLSTM(width, width, kernel=1),
@@ -27,9 +27,9 @@ def recurrent_encoder(width: int, bits: int) -> Chain:
     ])  # fmt: skip
 
 
-def recurrent_decoder(width: int, bits: int) -> Chain:
+def recurrent_decoder(width: int, bits: int) -> RecurrentLayers:
     """Code to patch: the same, the other way round."""
-    return Chain([
+    return RecurrentLayers([
         *dense(bits, width),
         ConvLSTM(width, width, kernel=1),
         ConvLSTM(width, width, kernel=1),
@@ -38,13 +38,13 @@ def recurrent_decoder(width: int, bits: int) -> Chain:
     ])  # fmt: skip
 
 
-def encoder(width: int, bits: int) -> Chain:
+def encoder(width: int, bits: int) -> RecurrentLayers:
     """Patch to code by four tanh layers; nothing is remembered."""
     layers = [*dense(SAMPLES, width), *dense(width, width), *dense(width, width)]
-    return Chain([nn.PixelUnshuffle(PATCH), *layers, *dense(width, bits)])
+    return RecurrentLayers([nn.PixelUnshuffle(PATCH), *layers, *dense(width, bits)])
 
 
-def decoder(width: int, bits: int) -> Chain:
+def decoder(width: int, bits: int) -> RecurrentLayers:
     """Code to patch by four tanh layers."""
     layers = [*dense(bits, width), *dense(width, width), *dense(width, width)]
-    return Chain([*layers, *dense(width, SAMPLES), nn.PixelShuffle(PATCH)])
+    return RecurrentLayers([*layers, *dense(width, SAMPLES), nn.PixelShuffle(PATCH)])

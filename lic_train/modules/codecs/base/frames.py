@@ -21,7 +21,7 @@ from lic_train.codec.contract import Shape
 from lic_train.errors import BitstreamError
 from lic_train.modules.codecs.base.transform import TransformCodec
 
-Code = Callable[[str, Tensor | None], Tensor]
+CodePart = Callable[[str, Tensor | None], Tensor]
 """What becomes of a signal (None when decoding) in the part of that name: the decoded signal."""
 INTRA, PREDICTED = b"I", b"P"
 LEVELS = 255

@@ -26,7 +26,7 @@ from lic_train.modules.entropy.symbols import (
     unseal,
     verify,
 )
-from lic_train.modules.entropy.wavefront import Code
+from lic_train.modules.entropy.wavefront import CodeStep
 
 
 class GaussianCodec(HyperpriorCodec):
@@ -40,11 +40,11 @@ class GaussianCodec(HyperpriorCodec):
     gaussian_conditional: GaussianConditional
 
     @abstractmethod
-    def predict(self, z_hat: Tensor | None, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, z_hat: Tensor, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
         """(scales, means), each like y, from z_hat and, where there is a context model, y."""
 
     @abstractmethod
-    def walk(self, z_hat: Tensor | None, size: tuple[int, int], code: Code) -> Tensor:
+    def walk(self, z_hat: Tensor, size: tuple[int, int], code: CodeStep) -> Tensor:
         """Visit every position of one image in coding order; y_hat ``(h * w, M)``, float64."""
 
     def latents(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

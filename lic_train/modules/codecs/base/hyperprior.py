@@ -23,19 +23,19 @@ class HyperpriorCodec(TransformCodec):
         """y ``(N, M, h, w)`` to z ``(N, C, h/4, w/4)``."""
         return self.h_a(y)
 
-    def side(self, y: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """z_hat (noisy in training) and its likelihoods, float32; ``(None, {})`` without z."""
+    def side(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """z_hat (noisy in training) and its likelihoods, float32; without z it has no channels."""
         z = self.hyper_analysis(y)
         with float32(z):
             z_hat, likelihood = price(self.entropy_bottleneck, z)
         return z_hat, {"z": likelihood}
 
-    def encode_side(self, y: Tensor) -> tuple[Tensor | None, list[bytes]]:
+    def encode_side(self, y: Tensor) -> tuple[Tensor, list[bytes]]:
         """z_hat as the decoder will have it, and the chunks that hold it."""
         z_hat, chunk = encode_bottleneck(self.entropy_bottleneck, self.hyper_analysis(y))
         return z_hat, [chunk]
 
-    def decode_side(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor | None:
+    def decode_side(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor:
         """z_hat for latents y of ``size``."""
         height, width = ceil_div(size[0], HYPER_STRIDE), ceil_div(size[1], HYPER_STRIDE)
         return decode_bottleneck(self.entropy_bottleneck, chunks[0], height, width)
