@@ -18,6 +18,10 @@ PACKAGE = ROOT / "lic_train"
 CONF = ROOT / "conf"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+CLASSES = {
+    stem: OmegaConf.load(CONF / "model" / f"{stem}.yaml")._target_.rpartition(".")[2]
+    for stem in MODELS
+}
 every_file = pytest.mark.parametrize(
     "path", FILES, ids=[str(p.relative_to(PACKAGE).with_suffix("")) for p in FILES]
 )
@@ -215,10 +219,6 @@ def test_a_model_is_one_yaml_one_file_one_experiment(stem: str) -> None:
 def test_no_model_is_known_by_name(path: Path) -> None:
     """Outside its own file, and those of models that inherit from it: no registry, no ``if kind
     ==``."""
-    classes = {
-        stem: OmegaConf.load(CONF / "model" / f"{stem}.yaml")._target_.rpartition(".")[2]
-        for stem in MODELS
-    }
     heirs = {
         PACKAGE / "modules" / "codecs" / f"{stem}.py": {
             base.__name__
@@ -226,14 +226,14 @@ def test_no_model_is_known_by_name(path: Path) -> None:
                 importlib.import_module(f"lic_train.modules.codecs.{stem}"), name
             ).__mro__
         }
-        for stem, name in classes.items()
+        for stem, name in CLASSES.items()
     }
-    for stem, name in classes.items():
+    words = list(code_words(path))
+    for stem, name in CLASSES.items():
         if name in heirs.get(path, ()):
             continue
         pattern = re.compile(rf"(?<![A-Za-z0-9])({stem}|{name})(?![A-Za-z0-9])", re.IGNORECASE)
-        named = [word for word in code_words(path) if pattern.search(word)]
-        assert named == []
+        assert [word for word in words if pattern.search(word)] == []
 
 
 def test_tests_mirror_the_rooms_and_share_helpers_only() -> None:

@@ -13,13 +13,8 @@ MODELS = sorted(path.stem for path in (Path(config_dir()) / "model").glob("*.yam
 
 STARTED = ("joint_prior", "edic", "mean_scale_odd", "dvc")
 """Whose transforms also begin as a wavelet ("joint_prior+wavelet"); one of them by default."""
+DEFAULT = (*MODELS, f"{STARTED[0]}+wavelet")
+SLOW = tuple(f"{stem}+wavelet" for stem in STARTED[1:])
 every_model = pytest.mark.parametrize(
-    "stem",
-    [
-        *MODELS,
-        *(
-            pytest.param(f"{stem}+wavelet", marks=[pytest.mark.slow] if stem != STARTED[0] else [])
-            for stem in STARTED
-        ),
-    ],
+    "stem", [*DEFAULT, *(pytest.param(stem, marks=pytest.mark.slow) for stem in SLOW)]
 )
