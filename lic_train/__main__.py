@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from lic_train.experiment import chain
 from lic_train.utils.configs import config_dir
-from lic_train.utils.faults import one_line
+from lic_train.utils.faults import one_line, show_any_name
 
 TRACES = "HYDRA_FULL_ERROR" in os.environ
 """Whether the user asked Hydra for full errors; :func:`main` sets the variable for itself."""
@@ -44,6 +44,7 @@ def sweep_arguments() -> argparse.Namespace | None:
 def main() -> None:
     """Run; a fault of the input ends in one line on stderr and exit code 2."""
     os.environ.setdefault("WANDB_SILENT", "true")
+    show_any_name()
     # What these say is about the libraries, not about the run.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")

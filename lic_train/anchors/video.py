@@ -98,12 +98,16 @@ class VideoAnchor(Anchor):
             quality: crf.
 
         Raises:
-            DataError: the codec refuses the clip, e.g. for odd sides, which 4:2:0 cannot have.
+            DataError: the codec refuses the clip.
+
+        4:2:0 has no odd sides: they are coded one pixel longer, the last one repeated.
         """
         import av
 
         height, width = pixels.shape[-2:]
         frames = pixels.reshape(-1, 3, height, width).permute(0, 2, 3, 1).contiguous().numpy()
+        even = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
+        frames = np.pad(frames, even, mode="edge")
         file = io.BytesIO()
         start = time.perf_counter()
         try:
@@ -111,7 +115,8 @@ class VideoAnchor(Anchor):
                 stream: Any = container.add_stream(
                     self.encoder, rate=25, options=self.settings(quality)
                 )
-                stream.width, stream.height, stream.pix_fmt = width, height, PIXELS
+                stream.height, stream.width = frames.shape[1:3]
+                stream.pix_fmt = PIXELS
                 for frame in frames:
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
                 container.mux(stream.encode())
@@ -126,7 +131,9 @@ class VideoAnchor(Anchor):
         decode_s = time.perf_counter() - middle
         if len(decoded) != len(frames):
             raise DataError(f"{self.title} gave {len(decoded)} of {len(frames)} frames back")
-        tensor = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
+        tensor = (
+            torch.from_numpy(np.stack(decoded)[:, :height, :width]).permute(0, 3, 1, 2).contiguous()
+        )
         return Coded(data, tensor.reshape(pixels.shape), middle - start, decode_s)
 
 

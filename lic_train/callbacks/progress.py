@@ -19,6 +19,14 @@ class Progress(TQDMProgressBar):
         # The loader is endless; how far the run goes is the trainer's to say.
         return self.trainer.max_steps if self.trainer.max_steps > 0 else super().total_train_batches
 
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        super().on_train_start(trainer, *_)
+        bar = self.train_progress_bar
+        # A run that resumes within an epoch never meets the start of one, which sets the total.
+        bar.total = self.total_train_batches
+        bar.initial = bar.n = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        bar.set_description("train")
+
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         super().on_train_epoch_start(trainer, *_)
         self.train_progress_bar.set_description("train")

@@ -9,7 +9,7 @@ import warnings
 
 from lic_train import __version__
 from lic_train import cli as commands
-from lic_train.utils.faults import one_line
+from lic_train.utils.faults import one_line, show_any_name
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     # What libraries say to programmers; stderr is for what concerns the user's files.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    show_any_name()
     with one_line("lic"):
         options.command(options)
 

@@ -37,6 +37,13 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def force_argument(parser: argparse.ArgumentParser) -> None:
+    """--force, of whatever writes where the user says."""
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite files that lic_train did not write"
+    )
+
+
 @contextmanager
 def stream_of(path: Path, codec: Codec | None = None) -> Iterator[Bitstream]:
     """The stream in a file, or what the codec can make of one cut short; whoever refuses it names

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lic_train.cli._shared import force_argument
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
@@ -24,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=int, metavar="N", help="at a time; default: all cores; 1 to compare timings"
     )
     parser.add_argument("--no-cache", action="store_true", help="measure again what was kept")
+    force_argument(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -43,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
     from lic_train.figures.curves import rd_curve_figure
     from lic_train.figures.terminal import anchors_table, print_table
     from lic_train.rd.points import write_csv, write_summary
+    from lic_train.utils.outputs import claimed_output
 
     every = list(ANCHORS if options.frames is None else VIDEO_ANCHORS)
     chosen = [anchor.of_group(options.gop) for anchor in choose(options.codecs or every)]
@@ -57,22 +61,24 @@ def run(options: argparse.Namespace) -> None:
         source = clips(None, "eval", options.folder, frames=options.frames, longest_side=side)
     signals = Signals(source)
     dataset = options.folder.resolve().name
-    with Console(stderr=True).status(f"coding {len(signals)} images of {dataset}"):
-        points, missing = anchor_rows(
-            chosen,
-            signals,
-            dataset,
-            jobs=options.jobs,
-            cache=None if options.no_cache else cache_folder(),
-        )
-    for why in missing.values():
-        print(f"lic: {why}", file=sys.stderr)
-    if not points:
-        raise DataError("none of these codecs can code these images here")
-    write_csv(points, options.out / "rd_points.csv")
-    write_summary(points, options.out / "rd_summary.json")
-    write_record(chosen, missing, options.out / "anchors.json")
-    rd_curve_figure(points, options.out / "figures" / "rd_curve.png")
+    written = ("rd_points.csv", "rd_summary.json", "anchors.json", "figures")
+    with claimed_output(options.out, written, options.force):
+        with Console(stderr=True).status(f"coding {len(signals)} images of {dataset}"):
+            points, missing = anchor_rows(
+                chosen,
+                signals,
+                dataset,
+                jobs=options.jobs,
+                cache=None if options.no_cache else cache_folder(),
+            )
+        for why in (*signals.remarks(), *missing.values()):
+            print(f"lic: {why}", file=sys.stderr)
+        if not points:
+            raise DataError("none of these codecs can code these images here")
+        write_csv(points, options.out / "rd_points.csv")
+        write_summary(points, options.out / "rd_summary.json")
+        write_record(chosen, missing, options.out / "anchors.json")
+        rd_curve_figure(points, options.out / "figures" / "rd_curve.png")
     about = [anchor.describe() for anchor in chosen if anchor.name not in missing]
     print_table(anchors_table(points, about))
     print(options.out.resolve())

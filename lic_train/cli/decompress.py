@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lic_train.cli._shared import model_arguments, pace, stream_of
+from lic_train.cli._shared import force_argument, model_arguments, pace, stream_of
 from lic_train.errors import DataError
 
 HINTS = {
@@ -22,6 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("out", type=Path, metavar="IMAGE or FOLDER or VIDEO")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN")
+    force_argument(parser)
     model_arguments(parser)
 
 
@@ -31,7 +32,8 @@ def run(options: argparse.Namespace) -> None:
     from lic_train.codec.signal import to_uint8
     from lic_train.data.io.video_writers import write_frames, write_y4m
     from lic_train.utils.device import clock
-    from lic_train.utils.files import write_png
+    from lic_train.utils.files import OUR_PNG, write_png
+    from lic_train.utils.outputs import check_overwrite
 
     codec = load_codec(options.model, options.device, options.set, options.trust)
     of_image: dict[str, Any] = {".png": partial(write_png, make_folder=False)}
@@ -39,6 +41,9 @@ def run(options: argparse.Namespace) -> None:
     writers = {4: of_image, 5: of_clip}[codec.signal_dims]
     if (suffix := options.out.suffix.lower()) not in writers:
         raise DataError(f"{options.out} {HINTS[codec.signal_dims]}")
+    check_overwrite(
+        options.out, [options.file], OUR_PNG if suffix == ".png" else b"", options.force
+    )
     with stream_of(options.file, codec) as stream:
         start = clock(options.device)
         pixels = to_uint8(codec.decompress(stream)[0]).cpu()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lic_train.cli._shared import model_arguments
+from lic_train.cli._shared import force_argument, model_arguments
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DISTANCE",
         help="lpips and dists, as more columns of rd_points.csv",
     )
+    force_argument(parser)
     model_arguments(parser)
 
 
@@ -38,8 +39,9 @@ def run(options: argparse.Namespace) -> None:
     from lic_train.data.datamodule import Signals
     from lic_train.data.sets.clips import clips
     from lic_train.data.sources import ImageFolder, ImageSource
-    from lic_train.evaluation.evaluate import Evaluator, conclude
+    from lic_train.evaluation.evaluate import WRITTEN, Evaluator, conclude
     from lic_train.evaluation.results import Labels
+    from lic_train.utils.outputs import claimed_output
 
     about = read_about(options.model)
     if options.frames is None:
@@ -51,5 +53,6 @@ def run(options: argparse.Namespace) -> None:
     evaluator = Evaluator(options.anchors, options.perceptual, options.device, options.save_images)
     evaluator.trust = options.trust
     signals = Signals(source)
-    evaluation = evaluator.evaluate(options.model, signals, labels, options.out, options.set)
+    with claimed_output(options.out, WRITTEN, options.force):
+        evaluation = evaluator.evaluate(options.model, signals, labels, options.out, options.set)
     conclude(evaluation.points, name, options.out.resolve())

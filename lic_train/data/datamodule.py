@@ -52,6 +52,10 @@ class Signals:
         """Of all images, in order; none of them is read."""
         return [self.source.name(index) for index in range(len(self.source))]
 
+    def remarks(self) -> list[str]:
+        """What is to be known of the images that were read so far, one line each."""
+        return self.source.remarks()
+
     def __iter__(self) -> Iterator[Signal]:
         for index in range(len(self.source)):
             yield Signal(self.source.name(index), self.source.pixels(index))

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from lic_train.data.fingerprint import perceptual_hash
-from lic_train.data.io.images import list_images, read_image, resize
+from lic_train.data.io.images import read_image, resize
+from lic_train.data.io.listing import list_images
 from lic_train.data.sets.prepared import FORMAT, MANIFEST, file_sha256, read_manifest
 from lic_train.data.sources import named
 from lic_train.errors import DataError

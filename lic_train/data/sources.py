@@ -10,8 +10,10 @@ from typing import Literal, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from lic_train.data.io.images import decode_image, list_images, read_image, shrink
+from lic_train.data.io.images import decode_image, read_image, shrink
+from lic_train.data.io.listing import list_images, printable_name
 from lic_train.errors import DataError
+from lic_train.utils.notices import counted
 
 Split = Literal["train", "eval"]
 
@@ -122,6 +124,7 @@ class ImageFiles(DecodedSource):
     ) -> None:
         super().__init__(longest_side, cache_mb)
         self.files = files
+        self._converted: dict[str, set[int]] = {}
 
     def __len__(self) -> int:
         return len(self.files)
@@ -130,7 +133,13 @@ class ImageFiles(DecodedSource):
         return self.files[index][0]
 
     def decode(self, index: int) -> Tensor:
-        return read_image(self.files[index][1]).pixels
+        picture = read_image(self.files[index][1])
+        for note in filter(None, picture.note.split(", ")):
+            self._converted.setdefault(note, set()).add(index)
+        return picture.pixels
+
+    def remarks(self) -> list[str]:
+        return [f"{counted(len(of), 'image')}: {note}" for note, of in self._converted.items()]
 
 
 Item = TypeVar("Item")
@@ -166,8 +175,8 @@ def given_folder(root: str | Path | None, key: str, what: str, advice: str) -> P
 
 
 def named(paths: list[Path], folder: Path) -> list[tuple[str, Path]]:
-    """Each path with its name: relative to the folder, with "/"."""
-    return [(path.relative_to(folder).as_posix(), path) for path in paths]
+    """Each path with its name: relative to the folder, with "/", see `printable_name`."""
+    return [(printable_name(path.relative_to(folder)), path) for path in paths]
 
 
 class ImageFolder(ImageFiles):

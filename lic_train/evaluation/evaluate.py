@@ -29,6 +29,12 @@ from lic_train.utils.device import check_device
 from lic_train.utils.files import file_label, own_label, write_png
 from lic_train.utils.ranks import rank_and_world_size, shared_work
 
+WRITTEN = (
+    *("rd_points.csv", "rd_summary.json", "rate_gap.csv", "anchors.json", "figures"),
+    *("bitstreams", "reconstructions", "originals"),
+)
+"""What :meth:`Evaluator.evaluate` writes into a folder."""
+
 
 class Evaluator:
     """How codecs are evaluated. Whatever it cannot do is refused when it is built, before training.
@@ -95,6 +101,8 @@ class Evaluator:
             coded = self._code(codec, model_dir, signals, labels, out_dir)
         if rank > 0:
             return coded
+        for remark in signals.remarks():
+            print(f"lic_train: {remark}", file=sys.stderr)
         print(describe(coded.gaps), flush=True)
         with console.status(f"coding them as {', '.join(a.title for a in self.anchors)}"):
             rows, missing = self.anchor_rows(codec, signals, labels.dataset)

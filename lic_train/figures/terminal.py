@@ -132,8 +132,12 @@ def _name(curve: Curve, i: int) -> str:
 def _caption(name: str, saved: RateSaved, anchor: Curve, images: int) -> str:
     """At equal PSNR, both ways of averaging, each by its name."""
     if math.isnan(saved.on_mean_curve):
-        low, high = anchor.psnr.min(), anchor.psnr.max()
-        line = f"{name}: outside {anchor.codec.upper()}'s mean PSNR, {low:.2f} to {high:.2f} dB"
+        finite = anchor.psnr[np.isfinite(anchor.psnr)]
+        line = f"{name}: outside {anchor.codec.upper()}'s mean PSNR"
+        if finite.size:
+            line += f", {finite.min():.2f} to {finite.max():.2f} dB"
+        if lossless := anchor.psnr.size - finite.size:
+            line += f" ({lossless} of its {anchor.psnr.size} points are lossless: infinite PSNR)"
     else:
         line = (
             f"{name}: {_percent(saved.on_mean_curve)} than {anchor.codec.upper()} at equal PSNR "

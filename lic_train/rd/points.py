@@ -60,7 +60,8 @@ def write_csv(points: Sequence[Any], path: Path, row: Any = RDPoint) -> None:
     for point in points:
         values = [getattr(point, c) for c in columns]
         writer.writerow(["" if v is None or v != v else v for v in values])
-    write_whole(path, text.getvalue().encode())
+    # A name whose bytes are no UTF-8, e.g. of a folder, is written as \\xE9.
+    write_whole(path, text.getvalue().encode(errors="backslashreplace"))
 
 
 def read_csv(path: Path) -> list[RDPoint]:
@@ -85,7 +86,7 @@ def read_csv(path: Path) -> list[RDPoint]:
         return float(text)
 
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
             if missing := set(columns) - {*(table.fieldnames or ()), *later}:
                 raise ValueError(f"without {', '.join(sorted(missing))}")

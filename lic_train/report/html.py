@@ -17,6 +17,8 @@ from lic_train.report.gaps import gaps_of, gaps_table
 from lic_train.report.html_tables import bd_matrix, hull_table, per_image, points_table, saved_table
 from lic_train.report.section import Section, point_names
 
+GENERATOR = '<meta name="generator" content="lic_train">'
+"""What tells a report from any other HTML file."""
 GREYS = (GREY, "#5f6b7a", "#a7b0ba")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4")
 COLUMNS = (
@@ -65,7 +67,7 @@ def page(
         for kind in ("css", "js")
     )
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{GENERATOR}'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{style}</style></head>"
         f"<body><main>{''.join(body)}</main><script>{script}</script></body></html>\n"

@@ -73,7 +73,7 @@ def write_report(
     series, notes = collect(runs)
     made, more = sections(series)
     notes = [*missing, *notes, *more]
-    folder = out.with_name(f"{out.stem}_files")
+    folder = files_of(out)
     about = [
         ("Settings that differ", "Between the runs; those that change together share a row.",
          _differences(runs)),
@@ -95,6 +95,11 @@ def write_report(
     all_notes = [*notes, *(f"{s.dataset}: {note}" for s in made for note in s.notes)]
     codecs = sum(not s.conventional for s in series)
     return Written(folder, len(runs), codecs, len(text), all_notes)
+
+
+def files_of(out: Path) -> Path:
+    """The folder beside a report that holds its tables and figures."""
+    return out.with_name(f"{out.stem}_files")
 
 
 def _write_files(made: Sequence[Section], folder: Path) -> None:

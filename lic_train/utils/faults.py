@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import errno
+import io
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from lic_train.errors import LicError
+from lic_train.utils.configs import typed
 
 REFUSALS = ("ValueError", "TypeError", "MisconfigurationException")
 """What constructors raise for arguments they cannot take; by name, as the last is Lightning's and
 importing it takes seconds."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def show_any_name() -> None:
+    """Let stdout print names of files that are no UTF-8, as stderr does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -47,17 +55,37 @@ def describe(error: BaseException) -> str | None:
     while cause is not None:  # Hydra wraps what a constructor raised
         if isinstance(cause, LicError):
             return _own_words(str(cause))
+        if type(cause).__module__.partition(".")[0] == "wandb":
+            return _wandb_line(str(cause))
         if isinstance(cause, OSError) and cause.errno in FULL:  # that of a write names no file
             where = f"{cause.filename}: " if cause.filename else ""
             return f"{where}{cause.strerror}: make room and give the same command again"
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, OverrideParseException):
+        return _grammar_line(error)
     if isinstance(error, InstantiationException):
         return _constructor_line(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _hydra_line(str(error))
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, of a setting
+        return _own_words(str(error))
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return None
+
+
+def _wandb_line(text: str) -> str:
+    """What W&B refuses, and the two ways on."""
+    first = _own_words(text.strip().partition("\n\n")[0]) or "refused"
+    return f"W&B: {first} (run `wandb login`, or give logger.wandb.offline=true)"
+
+
+def _grammar_line(error: OverrideParseException) -> str:
+    """An argument that Hydra's grammar cannot take, and how it is typed."""
+    key, equals, value = error.override.partition("=")
+    if not equals or not re.fullmatch(r"[+~]{0,2}[A-Za-z_][\w./@:-]*", key):
+        return f"{error.override!r} is no setting; give KEY=VALUE"
+    return f"{error.override!r} has to be quoted: {typed(key, value)}"
 
 
 def _own_words(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -15,9 +16,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LONGEST = 200
+"""Bytes of a label: file systems take 255, and suffixes follow."""
+OUR_PNG = b"tEXtSoftware\0lic_train"
+"""What tells a PNG file of :func:`write_png` from any other; among the first 256 bytes."""
+
+
 def file_label(name: str) -> str:
-    """A name may hold the folder below the dataset's: keep the file in one folder all the same."""
-    return name.replace("/", "_").replace(os.sep, "_")
+    """What files of an image are called: its name without folders, shortened where it is too long.
+
+    A shortened name ends in eight digits of its hash, so that two such names stay apart.
+    """
+    label = name.replace("/", "_").replace(os.sep, "_")
+    if len(label.encode()) <= LONGEST:
+        return label
+    digest = hashlib.sha256(label.encode()).hexdigest()[:8]
+    return f"{label.encode()[: LONGEST - 9].decode(errors='ignore')}~{digest}"
 
 
 def own_label(name: str, taken: dict[str, str], dataset: str) -> str:
@@ -68,11 +82,14 @@ def write_png(path: Path, pixels: Tensor, make_folder: bool = True) -> None:
     """
     import torch
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3:
         raise ValueError(f"expected uint8 (3, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(buffer, format="PNG")
+    buffer, about = io.BytesIO(), PngInfo()
+    about.add_text("Software", "lic_train")
+    image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    image.save(buffer, format="PNG", pnginfo=about)
     try:
         write_whole(path, buffer.getvalue(), make_folder)
     except OSError as error:

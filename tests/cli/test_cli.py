@@ -93,12 +93,20 @@ def test_there_and_back(here: Path, model: Path, capsys: pytest.CaptureFixture[s
     assert sorted(path.name for path in here.iterdir()) == ["decoded.png", "image.lic", "image.png"]
 
 
-def test_an_old_file_is_replaced(here: Path, model: Path) -> None:
-    for name in ("image.lic", "decoded.png"):
-        Path(name).write_bytes(b"old" * 1000)
-    lic("compress", "image.png", "image.lic", "--model", model, "--rate", "0")
-    lic("decompress", "image.lic", "decoded.png", "--model", model)
+def test_a_file_of_ours_is_replaced_and_no_other(here: Path, model: Path, refuses: Refuses) -> None:
+    coding = ("compress", "image.png", "image.lic", "--model", model, "--rate", "0")
+    decoding = ("decompress", "image.lic", "decoded.png", "--model", model)
+    for command in (coding, decoding):
+        Path(command[2]).write_bytes(b"old" * 1000)
+        refuses(*command, words=f"{command[2]} exists and lic_train did not write it")
+        assert Path(command[2]).read_bytes() == b"old" * 1000
+        lic(*command, "--force")
+        lic(*command)
     assert read_image("decoded.png").pixels.shape == (3, 24, 30)
+    before = Path("image.png").read_bytes()
+    refuses("compress", "image.png", "image.png", "--model", model, words="is the input itself")
+    refuses(*coding[:2], "./image.png", *coding[3:], "--force", words="is the input itself")
+    assert Path("image.png").read_bytes() == before
 
 
 KINDS: dict[str, tuple[Callable[[], Image.Image], str]] = {

@@ -30,7 +30,8 @@ from lic_train.data import sources
 from lic_train.data.datamodule import Batch, ImageDataModule
 from lic_train.data.draws import Draws
 from lic_train.data.io import images
-from lic_train.data.io.images import list_images, read_image, shrink
+from lic_train.data.io.images import read_image, shrink
+from lic_train.data.io.listing import list_images
 from lic_train.data.sets.thumbnails import Thumbnails
 from lic_train.data.sources import ImageFolder, ImageSource, Samples
 from lic_train.data.transforms import RandomResizedCrop, RandomThumbnail, centre_crop
@@ -248,7 +249,8 @@ def test_decompression_bombs_are_refused(
     tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # put back as it was
+    monkeypatch.setenv("LIC_MAX_PIXELS", str(limit))
     refusal(lambda: read_image(path), "a.png", str(limit))
 
 

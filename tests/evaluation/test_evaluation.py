@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -469,9 +469,3 @@ def test_the_crop_is_where_the_detail_is() -> None:
     image[60:75, 100:130] = np.random.default_rng(0).integers(0, 256, (15, 30, 3))
     top, left, side = figures.most_detail(image)
     assert top <= 60 and top + side >= 75 and left <= 100 and left + side * 3 // 2 >= 130
-
-
-def test_rows_satisfy_what_curves_need() -> None:
-    rows: list[rd.Point] = [point()]  # for mypy
-    needed = {n for n in vars(rd.Point) if not n.startswith("_")}
-    assert rows and needed <= {f.name for f in fields(RDPoint)}

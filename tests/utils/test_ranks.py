@@ -13,6 +13,7 @@ from helpers.zoo import REPOSITORY
 def test_ranks() -> None:
     file = REPOSITORY / "tests" / "helpers" / "ranks_alone.py"
     command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    command += ["-o", "addopts="]  # which has options of xdist
     alone = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
     done = subprocess.run(
         [*command, str(file)],

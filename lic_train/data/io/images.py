@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from lic_train.errors import DataError
-
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+from lic_train.utils.limits import limit_pillow, too_many_pixels
 
 ORIENTATION_TAG = 0x0112  # EXIF; 1 = upright
+TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image of each orientation upright."""
+UNREADABLE = "unreadable metadata ignored"
+HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TIFF_BITS_TAG, TIFF_PHOTOMETRIC_TAG = 258, 262
 
 # Pillow modes without transparency that `convert("RGB")` gets right.
@@ -62,14 +73,19 @@ def read_image(path: str | Path) -> Picture:
     Colour profiles are not applied: sample values are taken as sRGB. Of a file with several frames
     the first is read. Transparency is blended on white.
 
-    Raises DataError, naming the file, if it is missing, a folder, empty, not an image, truncated or
-    corrupt, larger than Pillow's guard against decompression bombs, or of a kind that has no
-    defined 8-bit meaning (floating point, 32-bit integers).
+    Metadata never decides whether pixels are good: what of it cannot be read is left out, with a
+    note.
+
+    Raises DataError, naming the file, if it is missing, no file, empty, not an image, truncated or
+    corrupt, larger than :func:`max_pixels`, or of a kind that has no defined 8-bit meaning
+    (floating point, 32-bit integers).
     """
     path = Path(path)
     if path.is_dir():
         raise DataError(f"{path}: is a folder, not an image; give the path of a file")
     try:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            raise DataError(f"{path}: is no file; give the path of an image")
         # Not by path: Pillow 13 would map an uncompressed grey TIFF into memory, and scrambles
         # it if its EXIF orientation says to turn it by 90 degrees.
         with path.open("rb") as file:
@@ -78,6 +94,8 @@ def read_image(path: str | Path) -> Picture:
         raise DataError(f"{path}: no such file; check the path") from None
     except PermissionError:
         raise DataError(f"{path}: may not be read; change its permissions") from None
+    except OSError as error:  # a link that leads to itself, a name too long
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def decode_image(data: bytes, name: str) -> Picture:
@@ -89,20 +107,21 @@ def _decode_open(file: BinaryIO, size: int, name: str) -> Picture:
     try:
         if size == 0:
             raise DataError("is empty (0 bytes); copy it again or remove it")
-        with warnings.catch_warnings():
-            # Pillow only warns up to twice its limit; an unattended run must not resume from there.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                return _decode(image)
+        try:
+            return _decode_guarded(file)
+        except (DataError, UnidentifiedImageError):
+            raise
+        except Exception:
+            file.seek(0)
+            plain = without_metadata(file.read())
+            if plain is None:
+                raise
+            pixels, note = _decode_guarded(io.BytesIO(plain))
+            return Picture(pixels, ", ".join(filter(None, [note, UNREADABLE])))
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise DataError(
-            f"{name}: has more pixels than Pillow's limit against decompression bombs "
-            f"({Image.MAX_IMAGE_PIXELS}); make it smaller or raise PIL.Image.MAX_IMAGE_PIXELS"
-        ) from None
     except UnidentifiedImageError:
-        raise DataError(f"{name}: is not an image that Pillow can read; remove it") from None
+        raise DataError(f"{name}: {_unidentified(file)}") from None
     except Exception as error:
         # Decoders meet corrupt bytes with OSError, SyntaxError, ValueError, struct.error and more:
         # there is no common base class to name here.
@@ -112,19 +131,55 @@ def _decode_open(file: BinaryIO, size: int, name: str) -> Picture:
         ) from error
 
 
+def _decode_guarded(file: BinaryIO) -> Picture:
+    """Decode, under the limit of pixels, and with what Python would warn of among the notes."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        # Pillow only warns up to twice its limit; an unattended run must not resume from there.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        limit_pillow()
+        try:
+            with Image.open(file) as image:
+                picture = _decode(image)
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            raise DataError(too_many_pixels("the image")) from None
+    if any(issubclass(w.category, UserWarning) for w in warned) and UNREADABLE not in picture.note:
+        picture = Picture(picture.pixels, ", ".join(filter(None, [picture.note, UNREADABLE])))
+    return picture
+
+
+def _unidentified(file: BinaryIO) -> str:
+    """Why Pillow cannot tell what the file is, where its first bytes say it."""
+    file.seek(0)
+    head = file.read(64)
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+        return "is HEIC, which Pillow cannot read; convert it to PNG or JPEG"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS and not the image; run: git lfs pull"
+    return "is not an image that Pillow can read; remove it"
+
+
 def _decode(image: ImageFile.ImageFile) -> Picture:
     """Load the open image and convert it; DataError texts here lack the path."""
     notes = []
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         notes.append(f"first of {frames} frames")
-    # Both are gone after load(): Pillow clears `tile` and turns TIFFs upright by itself.
-    deep = _has_16_bit_samples(image)
-    orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    # Both are gone after load(): Pillow clears `tile` and turns TIFFs upright by itself. Of a PNG,
+    # asking for the EXIF loads the pixels, whose faults must not pass for those of the EXIF.
+    deep, tiff = _has_16_bit_samples(image), image.format == "TIFF"
+    orientation, readable = _orientation(image) if tiff else (1, True)
     image.load()
+    if not tiff:
+        orientation, readable = _orientation(image)
+    if not readable:
+        notes.append(UNREADABLE)
+    if has_other_profile(image.info.get("icc_profile")):
+        notes.append("colour profile not applied")
     upright: Image.Image = image
-    if orientation in range(2, 9):
-        upright = ImageOps.exif_transpose(image)
+    if not tiff and orientation in TRANSPOSITIONS:
+        upright = image.transpose(TRANSPOSITIONS[orientation])
+    if orientation in TRANSPOSITIONS:
         notes.append("EXIF orientation applied")
 
     if deep and "transparency" in image.info:
@@ -141,6 +196,38 @@ def _decode(image: ImageFile.ImageFile) -> Picture:
         notes += ["16-bit reduced to 8-bit"] if deep else []
         notes += [note] if note else []
     return Picture(_to_tensor(rgb), ", ".join(notes))
+
+
+def _orientation(image: ImageFile.ImageFile) -> tuple[Any, bool]:
+    """EXIF orientation, 1 where there is none, and whether the EXIF could be read."""
+    try:
+        return image.getexif().get(ORIENTATION_TAG, 1), True
+    except Exception:  # as many kinds as there are ways to damage it
+        return 1, False
+
+
+def has_other_profile(profile: bytes | None) -> bool:
+    """Whether an ICC profile says that the samples are not sRGB; its own description decides."""
+    if not profile:
+        return False
+    return b"sRGB" not in profile and "sRGB".encode("utf-16-be") not in profile
+
+
+def without_metadata(data: bytes) -> bytes | None:
+    """A PNG file with what its pixels need and no more; None where it is none.
+
+    Pillow refuses the pixels of a PNG whose texts, profile or gamma it cannot take.
+    """
+    if not data.startswith(PNG_SIGNATURE):
+        return None
+    kept, position = [PNG_SIGNATURE], len(PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        if kind[:1].isupper() or kind in (b"tRNS", b"eXIf"):
+            kept.append(data[position:end])
+        position = end
+    return b"".join(kept)
 
 
 def _has_16_bit_samples(image: ImageFile.ImageFile) -> bool:
@@ -227,37 +314,3 @@ def shrink(pixels: Tensor, longest_side: int) -> Tensor:
 def resize(pixels: Tensor, height: int, width: int) -> Tensor:
     """Resample uint8 (3, H, W) with Lanczos, antialiased, to uint8 (3, height, width)."""
     return _to_tensor(_to_pillow(pixels).resize((width, height), Image.Resampling.LANCZOS))
-
-
-def listing(folder: Path) -> str:
-    """What a folder, if it is one, holds: the first names in it."""
-    paths = folder.iterdir() if folder.is_dir() else []
-    names = sorted(path.name + "/" * path.is_dir() for path in paths)
-    return ", ".join(names[:8]) + ", ..." * (len(names) > 8) or "nothing"
-
-
-def list_images(root: str | Path) -> list[Path]:
-    """The image files below `root`, by extension in any case, sorted by relative path.
-
-    Hidden files and folders are skipped; links to files are followed, links to folders are not.
-
-    Raises DataError if `root` is missing, not a folder, unreadable or without images.
-    """
-    root = Path(root).expanduser()
-    if not root.exists():
-        raise DataError(f"{root}: no such folder; check the path")
-    if not root.is_dir():
-        raise DataError(f"{root}: is a file; give the folder that holds the images")
-
-    def fail(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be listed ({error.strerror}); check permissions")
-
-    found: list[Path] = []
-    for folder, subfolders, files in os.walk(root, onerror=fail):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        paths = [Path(folder, name) for name in files if not name.startswith(".")]
-        found += [path for path in paths if path.suffix.lower() in EXTENSIONS]
-    if not found:
-        kinds = " ".join(sorted(extension[1:] for extension in EXTENSIONS))
-        raise DataError(f"{root}: holds no images ({kinds}); check the path")
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
-from lic_train.data.io.images import list_images, listing
+from lic_train.data.io.listing import list_images, listing
 from lic_train.data.sources import ImageFiles, first_of, given_folder, named
 from lic_train.errors import DataError
 
@@ -99,11 +100,19 @@ class Clic(ImageFiles):
         super().__init__(named(first_of(paths, limit), folder), longest_side, cache_mb)
 
     def remarks(self) -> list[str]:
+        remarks = super().remarks()
         if self._complete:
-            return []
-        return [f"CLIC 2020 {self._split}: {self._found} images, published were {self._expected}"]
+            return remarks
+        return [
+            *remarks,
+            f"CLIC 2020 {self._split}: {self._found} images, published were {self._expected}",
+        ]
 
 
 def _says(path: Path, word: str | None) -> bool:
-    """Whether a folder of the path has the word in its name."""
-    return word is None or any(word in part.lower() for part in path.parts[:-1])
+    """Whether a folder of the path has the word in its name, as a word of its own: a folder
+    ``latest`` is no ``test``, but ``CLIC2020Mobile_test`` is."""
+    if word is None:
+        return True
+    pattern = re.compile(rf"(?<![a-z]){word}(?![a-z])|{word.capitalize()}(?![a-z])")
+    return any(pattern.search(part) for part in path.parts[:-1])

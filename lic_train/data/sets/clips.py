@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lic_train.data.io.images import read_image
+from lic_train.data.io.listing import list_files
 from lic_train.data.io.video_file import VIDEO_EXTENSIONS, VideoFile
 from lic_train.data.sets.vimeo import sequence_folders
 from lic_train.data.sources import (
@@ -19,6 +20,7 @@ from lic_train.data.sources import (
     Split,
     checked,
     first_of,
+    named,
     package_file,
 )
 from lic_train.errors import DataError
@@ -93,7 +95,8 @@ class VideoClips(ClipSource):
     stride: frames from the start of a clip to that of the next; null: clips follow one another,
         1: every frame starts a clip. What is left at the end of a file is not used.
     size: (width, height) of raw yuv files whose names do not say it as `_352x288`.
-    pixel_format: FFmpeg's name for the samples of raw yuv files.
+    pixel_format: FFmpeg's name for the samples of raw yuv files; null: from their names, such as
+        `_420_10bit`, else yuv420p.
     limit: keep only the first `limit` clips.
     Names are `<name of the file>#<first frame>`.
 
@@ -106,7 +109,7 @@ class VideoClips(ClipSource):
         frames: int = 7,
         stride: int | None = None,
         size: tuple[int, int] | None = None,
-        pixel_format: str = "yuv420p",
+        pixel_format: str | None = None,
         limit: int | None = None,
         longest_side: int | None = None,
         cache_mb: float = 1024,
@@ -215,14 +218,10 @@ def _sample(file: str) -> tuple[str, Path]:
 
 def _videos(root: Path) -> list[tuple[str, Path]]:
     if root.is_file():
-        return [(root.name, root)]
+        return named([root], root.parent)
     if not root.is_dir():
         raise DataError(f"{root}: no such file or folder; check the path")
-    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_EXTENSIONS)
-    if not found:
-        kinds = " ".join(sorted(extension[1:] for extension in VIDEO_EXTENSIONS))
-        raise DataError(f"{root}: holds no videos ({kinds}); check the path")
-    return [(path.relative_to(root).as_posix(), path) for path in found]
+    return named(list_files(root, VIDEO_EXTENSIONS, "videos"), root)
 
 
 def _stack(frames: list[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lic_train.data.io.images import listing
+from lic_train.data.io.listing import listing
 from lic_train.data.sources import (
     ImageFolder,
     ImageSource,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lic_train.data.io.images import listing
+from lic_train.data.io.listing import listing
 from lic_train.data.sources import ImageFiles, Split, checked, first_of, given_folder
 from lic_train.errors import DataError
 
