@@ -30,7 +30,8 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from lic_train.data.datamodule import ImageDataModule, collate
-from lic_train.data.io.images import decode_image, list_images
+from lic_train.data.io.images import decode_image
+from lic_train.data.io.listing import list_images
 from lic_train.data.prepare import Settings, prepare
 from lic_train.data.sets.prepared import PreparedImages
 from lic_train.data.sources import ImageFolder, ImageSource
