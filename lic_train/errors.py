@@ -19,5 +19,9 @@ class ModelError(LicError):
     """A run directory, checkpoint or model export is missing, incomplete or of another model."""
 
 
+class SettingError(LicError):
+    """A setting has a wrong type or is out of its range."""
+
+
 class TrainingError(LicError):
     """Training cannot go on, e.g. a loss that is not finite."""

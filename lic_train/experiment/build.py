@@ -23,6 +23,7 @@ from lic_train.codec.blueprint import foreign_targets
 from lic_train.codec.export import load_weights
 from lic_train.errors import DataError, TrainingError
 from lic_train.evaluation.evaluate import Evaluator
+from lic_train.experiment.settings import check_settings
 from lic_train.modules.codec_module import CodecModule
 from lic_train.utils.configs import config_dir
 from lic_train.utils.starts import starts
@@ -56,6 +57,8 @@ def build(cfg: DictConfig) -> Experiment:
 
     The evaluator comes first: what it refuses is told before anything costs time.
     """
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    check_settings(plain)
     try:
         pl.seed_everything(cfg.seed, workers=True, verbose=False)
     except (TypeError, ValueError) as error:
@@ -120,7 +123,9 @@ def build_data(overrides: Sequence[str]) -> Any:
     the choice of ``data``."""
     words = [f"data={word}" if "=" not in word else word for word in overrides[:1]]
     with initialize_config_dir(config_dir(), version_base="1.3"):
-        return instantiate_data(hydra_compose("train", [*words, *overrides[1:]]).data)
+        cfg = hydra_compose("train", [*words, *overrides[1:]])
+    check_settings(cfg.copy() if False else cfg)
+    return instantiate_data(cfg.data)
 
 
 SETTINGS = {"name", "root", "eval_root", "crop_size", "longest_side", "frames", "kind", "streamed"}
@@ -135,6 +140,7 @@ def instantiate_data(node: DictConfig) -> Any:
     """
     taken = set(inspect.signature(get_class(str(node._target_))).parameters)
     settings: Any = OmegaConf.to_container(node, resolve=True)
+    check_settings({"data": settings})
     known = {"_target_", *taken, *SETTINGS}
     if unknown := [key for key in settings if key not in known]:
         names = ", ".join(sorted(known & {*settings} - {"_target_"}))

@@ -36,4 +36,5 @@ def typed(key: str, value: object) -> str:
     if re.fullmatch(r"[A-Za-z0-9_./+-]+", text):
         return f"{key}={text}"
     inner = text.replace("\\", "\\\\").replace("'", "\\'")
-    return shlex.quote(f"{key}='{inner}'")
+    whole = f"{key}='{inner}'"
+    return shlex.quote(whole) if re.search(r'[$`"\\!]', whole) else f'"{whole}"'

@@ -77,7 +77,8 @@ def describe(error: BaseException) -> str | None:
 def _wandb_line(text: str) -> str:
     """What W&B refuses, and the two ways on."""
     first = _own_words(text.strip().partition("\n\n")[0]) or "refused"
-    return f"W&B: {first} (run `wandb login`, or give logger.wandb.offline=true)"
+    way = " (run `wandb login`, or give logger.wandb.offline=true)" * ("API key" in first)
+    return f"W&B: {first}{way}"
 
 
 def _grammar_line(error: OverrideParseException) -> str:
