@@ -47,9 +47,10 @@ GREY_16_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 class Picture(NamedTuple):
     """A decoded image.
 
-    pixels: uint8 (3, H, W), RGB, 0-255. In memory the channels are last: crops of such a tensor
-        are resized about twice as fast. Rows may be Pillow's own, of four bytes a pixel.
-    note: what was converted on the way, "" for a plain 8-bit RGB file.
+    Attributes:
+        pixels: uint8 ``(3, H, W)``, RGB. In memory the channels are last: crops of such a tensor
+            are resized about twice as fast. Rows may be Pillow's own, with four bytes per pixel.
+        note: what was converted, "" for a plain 8-bit RGB file.
     """
 
     pixels: Tensor
@@ -62,9 +63,10 @@ def read_image(path: str | Path) -> Picture:
     Colour profiles are not applied: sample values are taken as sRGB. Of a file with several frames
     the first is read. Transparency is blended on white.
 
-    Raises DataError, naming the file, if it is missing, a folder, empty, not an image, truncated or
-    corrupt, larger than Pillow's guard against decompression bombs, or of a kind that has no
-    defined 8-bit meaning (floating point, 32-bit integers).
+    Raises:
+        DataError: the file is missing, a folder, empty, not an image, truncated or corrupt, larger
+            than Pillow's limit against decompression bombs, or of a kind that has no defined 8-bit
+            meaning (floating point, 32-bit integers). The text names the file.
     """
     path = Path(path)
     if path.is_dir():
@@ -81,7 +83,15 @@ def read_image(path: str | Path) -> Picture:
 
 
 def decode_image(data: bytes, name: str) -> Picture:
-    """`read_image` of an image file in memory; `name` is what its errors call it."""
+    """Decode an image file in memory, see ``read_image``.
+
+    Args:
+        data: bytes of the file.
+        name: what errors call it.
+
+    Raises:
+        DataError: as ``read_image``.
+    """
     return _decode_open(io.BytesIO(data), len(data), name)
 
 
@@ -211,9 +221,16 @@ def _to_pillow(pixels: Tensor) -> Image.Image:
 
 
 def shrink(pixels: Tensor, longest_side: int) -> Tensor:
-    """Downscale uint8 (..., 3, H, W) with Lanczos so that max(H, W) <= longest_side pixels.
+    """Downscale an image or clip with Lanczos so that neither side exceeds ``longest_side`` pixels.
 
     The aspect ratio is kept to the nearest pixel; an image that already fits is returned as it is.
+
+    Args:
+        pixels: uint8 ``(..., 3, H, W)``.
+        longest_side: at least 1.
+
+    Raises:
+        ValueError: the image must be downscaled and has another type or shape.
     """
     height, width = pixels.shape[-2:]
     scale = longest_side / max(height, width)
@@ -225,23 +242,29 @@ def shrink(pixels: Tensor, longest_side: int) -> Tensor:
 
 
 def resize(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Resample uint8 (3, H, W) with Lanczos, antialiased, to uint8 (3, height, width)."""
+    """Resample uint8 ``(3, H, W)`` with antialiased Lanczos to uint8 ``(3, height, width)``.
+
+    Raises:
+        ValueError: ``pixels`` has another type or shape.
+    """
     return _to_tensor(_to_pillow(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def listing(folder: Path) -> str:
-    """What a folder, if it is one, holds: the first names in it."""
+    """Return the first names in a folder on one line; "nothing" if it is empty or not a folder."""
     paths = folder.iterdir() if folder.is_dir() else []
     names = sorted(path.name + "/" * path.is_dir() for path in paths)
     return ", ".join(names[:8]) + ", ..." * (len(names) > 8) or "nothing"
 
 
 def list_images(root: str | Path) -> list[Path]:
-    """The image files below `root`, by extension in any case, sorted by relative path.
+    """Return the image files below a folder, sorted by relative path.
 
-    Hidden files and folders are skipped; links to files are followed, links to folders are not.
+    Images are recognised by their extension, in upper or lower case. Hidden files and folders are
+    skipped; links to files are followed, links to folders are not.
 
-    Raises DataError if `root` is missing, not a folder, unreadable or without images.
+    Raises:
+        DataError: ``root`` is missing, not a folder, unreadable or without images.
     """
     root = Path(root).expanduser()
     if not root.exists():

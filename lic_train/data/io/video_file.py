@@ -1,4 +1,4 @@
-"""A video file is a numbered row of frames; any run is decoded from the keyframe before it."""
+"""A video file is a numbered row of frames; reading begins at the keyframe before the first one."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ VIDEO_EXTENSIONS = RAW_EXTENSIONS | {".y4m", ".mp4", ".mkv", ".mov", ".avi", ".w
 
 
 class VideoFile:
-    """One video file, opened anew for every read.
+    """One video file, opened again for every read.
 
-    Frames come as RGB by FFmpeg's converter, with the colour matrix the file names; BT.601 where it
-    names none. Chroma planes are upsampled.
+    Frames are converted to RGB by FFmpeg, with the colour matrix that the file names, or BT.601
+    where it names none. Chroma planes are upsampled.
 
-    path: raw planes where it ends in `.yuv`, else whatever FFmpeg recognises.
-    size: (width, height) of raw planes; null: from a `_352x288` in the name.
-    pixel_format: FFmpeg's name for raw planes.
+    Args:
+        path: raw planes if it ends in ``.yuv``, otherwise any file that FFmpeg recognises.
+        size: (width, height) of raw planes; ``None``: taken from a name such as ``x_352x288.yuv``.
+        pixel_format: FFmpeg's name for the format of raw planes.
 
-    Raises DataError, naming the file, if it is missing, unreadable, without frames, or raw and of
-    unknown size, or if PyAV is not installed.
+    Raises:
+        DataError: the file is missing, unreadable or without frames or their times, the size of raw
+            planes is unknown, or PyAV is not installed. The text names the file.
     """
 
     def __init__(
@@ -61,9 +63,17 @@ class VideoFile:
         return len(self._times)
 
     def read(self, start: int, count: int) -> Tensor:
-        """Frames `start` ... `start + count - 1` as uint8 (count, 3, H, W), RGB, 0-255.
+        """Decode ``count`` consecutive frames.
 
-        Raises DataError if the file ends or breaks before that.
+        Args:
+            start: number of the first frame, from 0.
+            count: at least 1.
+
+        Returns:
+            uint8 ``(count, 3, H, W)``, RGB.
+
+        Raises:
+            DataError: the file is missing or unreadable, or ends before the last of these frames.
         """
         first, frames = self._times[start], []
         with self._open() as (container, stream):
