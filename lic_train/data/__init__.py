@@ -1,1 +1,1 @@
-"""Images in: photographs of a folder or of installed packages, cropped into training batches."""
+"""Photographs of a folder or of installed packages are cropped into training batches."""

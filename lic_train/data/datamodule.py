@@ -20,11 +20,14 @@ from lic_train.utils.ranks import rank_and_world_size
 
 
 class Batch(NamedTuple):
-    """x: (N, 3, s, s) or, in validation, (1, 3, H, W); names: one per image.
+    """A batch of training crops, or one evaluation image.
 
-    Of clips x is (N, T, 3, s, s). The loader gives uint8, 0-255, and the trainer gets float32 in
-    [0, 1]: see `ImageDataModule.on_after_batch_transfer`.
-    notes: of the images that were skipped or enlarged for it.
+    Attributes:
+        x: ``(N, 3, s, s)``, or ``(N, T, 3, s, s)`` for clips; in validation N is 1 and the sample
+            need not be square. The loader yields uint8 in [0, 255], the trainer gets float32 in
+            [0, 1], see ``ImageDataModule.on_after_batch_transfer``.
+        names: one per image.
+        notes: on the images that were skipped or enlarged to make the batch.
     """
 
     x: Tensor
@@ -33,14 +36,23 @@ class Batch(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """A whole evaluation image, pixels uint8 (3, H, W), or clip, uint8 (T, 3, H, W)."""
+    """A whole evaluation image or clip.
+
+    Attributes:
+        name: unique within its source.
+        pixels: uint8 ``(3, H, W)``, or ``(T, 3, H, W)`` for a clip.
+    """
 
     name: str
     pixels: Tensor
 
 
 class Signals:
-    """The whole images of a source, in its order; read anew at each pass, one at a time."""
+    """The whole images of a source in its order, read again in every pass, one at a time.
+
+    Args:
+        source: the images or clips.
+    """
 
     def __init__(self, source: ImageSource) -> None:
         self.source = source
@@ -49,7 +61,7 @@ class Signals:
         return len(self.source)
 
     def names(self) -> list[str]:
-        """Of all images, in order; none of them is read."""
+        """Return the names of all images, in order."""
         return [self.source.name(index) for index in range(len(self.source))]
 
     def remarks(self) -> list[str]:
@@ -62,14 +74,26 @@ class Signals:
 
 
 def collate(draws: list[Draw]) -> Batch:
-    """Stack equal-sized uint8 images, row by row as they lie in memory, (N, s, s, 3)."""
+    """Stack samples of equal size into a batch.
+
+    Args:
+        draws: at least one, with uint8 ``(..., 3, s, s)`` pixels of the same shape.
+
+    Returns:
+        The batch; its pixels are uint8 ``(N, ..., 3, s, s)``, channels-last in memory.
+    """
     x = torch.stack([draw.pixels.movedim(-3, -1) for draw in draws]).movedim(-1, -3)
     notes = tuple(note for draw in draws for note in draw.notes)
     return Batch(x, [draw.name for draw in draws], notes)
 
 
 class CentreCrops(Dataset[Draw]):
-    """The evaluation images, each cut to its central `side` x `side` pixels at most."""
+    """The evaluation images, each cropped to its centre.
+
+    Args:
+        source: the images or clips.
+        side: maximum height and width of the crops, in pixels.
+    """
 
     def __init__(self, source: ImageSource, side: int) -> None:
         self.source = source
@@ -83,24 +107,37 @@ class CentreCrops(Dataset[Draw]):
 
 
 class ImageDataModule(LightningDataModule):
-    """Training crops and evaluation images of photographs, or of clips, which have a frame axis.
+    """Training crops and evaluation images from photographs or clips.
 
-    train, eval: the two sets of images; keeping them disjoint is their business.
-    crop: makes every training sample; its generator is seeded by (seed, draw number).
-    batch_size: crops per batch and rank; a last batch that is not full is dropped.
-    late_scale, late_share, steps: the last `late_share` of a training of `steps` batches has crops
-        `late_scale` times as large a side, as many fewer of them; 1, or a share of 0, is off.
-        Small crops teach fast, but a hyperprior sees little in them but borders: see the README.
-    seed: >= 0, of the order of the images and of the crops.
-    num_workers: loader processes for training; each keeps its own decoded images. Evaluation images
-        are decoded in the main process, where validation and `signals` share them.
-    eval_crop: validation batches are single images cut to this many pixels a side at most.
-    corrupt, small: what becomes of training images that cannot be read, or are smaller than the
-        crop; see `Choices`. Both are said on stderr, and `skipped` holds the reasons by name. An
-        evaluation image that cannot be read is always an error: figures are of a whole set.
+    Samples of clips have a frame axis. The trainer needs ``use_distributed_sampler=False``: the
+    sampler of this module distributes the draws over the ranks. Every rank sees all validation
+    images.
 
-    The trainer needs `use_distributed_sampler=False`: the sampler here shares the draws out. Every
-    rank sees all validation images. Raises DataError for sizes that give no batch.
+    Args:
+        train: the training images.
+        eval: the evaluation images. The caller keeps the two sets disjoint.
+        crop: makes every training sample; its generator is seeded by (seed, draw number).
+        batch_size: crops per batch and rank, at least 1. Every batch is full.
+        seed: at least 0; determines the order of the images and the crops.
+        num_workers: loader processes for training; each keeps its own decoded images. Evaluation
+            images are decoded in the main process, where validation and ``signals`` share them.
+        pin_memory: whether to page-lock the batches where CUDA is available.
+        eval_crop: maximum height and width, in pixels, of validation crops, which come one per
+            batch.
+        late_scale: factor by which the side of the crops grows in the last batches; 1 (off) or
+            more. These batches have ``1 / late_scale**2`` as many crops, but at least one per rank.
+            Small crops train fast, but show a hyperprior little more than borders, see the README.
+        late_share: share of the training that has the larger crops, in [0, 1]; 0 is off.
+        steps: length of the training in optimizer steps; required where crops grow late.
+        corrupt: what to do with training images that cannot be read, see ``Choices``. An evaluation
+            image that cannot be read is always an error, because results are for a whole set.
+        small: what to do with training images smaller than the crop, see ``Choices``. Images that
+            are skipped or enlarged are reported on stderr; ``skipped`` maps the names of skipped
+            images to the reasons.
+
+    Raises:
+        DataError: an argument is out of range, or crops are to grow late without ``steps`` or in a
+            stream.
     """
 
     def __init__(
@@ -152,7 +189,10 @@ class ImageDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Draw]:
-        """Batches without end. A trainer that resumes from a checkpoint gets those after it."""
+        """Return an endless loader of training batches.
+
+        When a trainer resumes from a checkpoint, the loader begins with the batch after it.
+        """
         count, world_size = self._train_count(), rank_and_world_size()[1]
         if count is not None and count < world_size:
             self._say("ranks", f"{count} images for {world_size} ranks: a batch has some twice")
@@ -167,7 +207,10 @@ class ImageDataModule(LightningDataModule):
         )
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Say what the loader's processes could not: each image once, upscaling once."""
+        """Report on stderr what the loader's processes could not: skipped and enlarged images.
+
+        Each skipped image is reported once, and of the enlarged ones only the first.
+        """
         for note in batch.notes:
             if note.kind == "upscaled":
                 self._say(note.kind, f"{note}; such images are enlarged")
@@ -178,11 +221,14 @@ class ImageDataModule(LightningDataModule):
         return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Scale 0-255 to float32 in [0, 1] on the device: a quarter of the bytes goes there.
+        """Scale uint8 pixels to float32 in [0, 1] on the device.
 
-        Everything before is done on uint8 crops by the workers, flips and colours too: a mirrored
-        crop of 256x256 costs them 0.05 ms and a recoloured one 0.5 where decoding its photograph
-        costs 5 to 40, and so they are the same for any number of workers, ranks and devices.
+        A batch that is floating point already stays as it is.
+
+        A uint8 batch has a quarter of the bytes to transfer. The workers do everything else on
+        uint8 crops, flips and colours included, so results are the same for any number of workers,
+        ranks and devices. Mirroring a 256x256 crop takes a worker 0.05 ms and recolouring it
+        0.5 ms, compared with 5 to 40 ms for decoding its photograph.
         """
         if batch.x.is_floating_point():
             return batch
@@ -199,7 +245,7 @@ class ImageDataModule(LightningDataModule):
         return None if isinstance(source, ImageStream) else len(source)
 
     def describe(self) -> str:
-        """How many images there are, in words."""
+        """Describe in words how many images there are to train on and to evaluate."""
         count = self._train_count()
         train = "a stream of images" if count is None else f"{count} images"
         return f"{train} to train on, {len(self.eval_source)} to evaluate"
@@ -219,7 +265,7 @@ class ImageDataModule(LightningDataModule):
         return self.trainer.global_step * self.trainer.accumulate_grad_batches
 
     def val_dataloader(self) -> DataLoader[Draw]:
-        """One evaluation image per batch, centre-cropped, always in the same order."""
+        """Return a loader of single, centre-cropped evaluation images, always in the same order."""
         return DataLoader(
             CentreCrops(self.eval_source, self.eval_crop),
             batch_size=1,
@@ -229,7 +275,7 @@ class ImageDataModule(LightningDataModule):
         )
 
     def signals(self) -> Signals:
-        """The whole evaluation images, for coding to real bitstreams."""
+        """Return the whole evaluation images, to be coded to files."""
         return Signals(self.eval_source)
 
     def _loader_generator(self) -> torch.Generator:

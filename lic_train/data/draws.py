@@ -24,7 +24,13 @@ MAX_STAND_INS = 100
 
 
 class Note(NamedTuple):
-    """What is to be said of an image: it was not used ("skipped") or is below the crop's size."""
+    """A message about an image that was skipped, or enlarged because it is smaller than the crop.
+
+    Attributes:
+        kind: "skipped" or "upscaled".
+        name: name of the image.
+        reason: why, in words.
+    """
 
     kind: Literal["skipped", "upscaled"]
     name: str
@@ -35,7 +41,13 @@ class Note(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """One training sample: pixels uint8 (3, s, s), of a clip (T, 3, s, s), and its image's name."""
+    """One training sample.
+
+    Attributes:
+        pixels: uint8 ``(3, s, s)``, or ``(T, 3, s, s)`` for a clip.
+        name: name of the image it shows.
+        notes: on this image and on those that were skipped before it.
+    """
 
     pixels: Tensor
     name: str
@@ -43,10 +55,12 @@ class Draw(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What becomes of unusable images.
+    """What to do with unusable training images.
 
-    corrupt: "skip" takes another image for one that cannot be read, "fail" raises its DataError.
-    small: "upscale" enlarges an image whose short side is below the crop's, "skip" takes another.
+    Attributes:
+        corrupt: "skip" replaces an image that cannot be read by another, "fail" raises its
+            DataError.
+        small: "upscale" enlarges an image whose short side is below the crop's, "skip" replaces it.
     """
 
     corrupt: Literal["skip", "fail"] = "skip"
@@ -54,7 +68,13 @@ class Choices(NamedTuple):
 
 
 def seeded_generator(seed: int, family: int, number: int) -> torch.Generator:
-    """A CPU generator that is a hash of its three arguments, all >= 0."""
+    """Return a CPU generator whose seed is a hash of the three arguments.
+
+    Args:
+        seed: of the run, at least 0.
+        family: what the numbers are for: ``ORDER``, ``CROP`` or ``STAND_IN``.
+        number: of the pass or draw, at least 0.
+    """
     state = np.random.SeedSequence(seed, spawn_key=(family, number)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
 
@@ -62,7 +82,19 @@ def seeded_generator(seed: int, family: int, number: int) -> torch.Generator:
 def cut(
     pixels: Tensor, name: str, crop: Crop, seed: int, k: int, choices: Choices
 ) -> tuple[Draw | None, Note | None]:
-    """Draw k out of an image, or None where the image is too small, and what is to be said."""
+    """Crop draw ``k`` out of an image.
+
+    Args:
+        pixels: uint8 ``(..., 3, H, W)``.
+        name: name of the image.
+        crop: makes the sample, with a generator seeded by (seed, k).
+        seed: of the run, at least 0.
+        k: number of the draw, at least 0.
+        choices: what to do with an image smaller than the crop.
+
+    Returns:
+        The draw, or ``None`` if the image is skipped as too small; and the note on it, if any.
+    """
     height, width = pixels.shape[-2:]
     note = None
     if min(height, width) < crop.size:
@@ -74,10 +106,14 @@ def cut(
 
 
 class Late(NamedTuple):
-    """Larger and fewer crops in the last batches of a training; see `ImageDataModule`.
+    """Larger and fewer crops in the last batches of a training run, see ``ImageDataModule``.
 
-    crop: of draws from there on. batch_size: of the batches, per rank. first: how many batches of
-    the others, of `early_size` per rank, come before. ranks: how many there are.
+    Attributes:
+        crop: makes the crops of these batches.
+        batch_size: their number of crops, per rank.
+        first: number of earlier batches, per rank.
+        early_size: crops per earlier batch and rank.
+        ranks: number of ranks.
     """
 
     crop: Crop
@@ -87,7 +123,7 @@ class Late(NamedTuple):
     ranks: int
 
     def draws_before(self, batch: int) -> int:
-        """How many draws all ranks together make before that batch."""
+        """Return how many draws all ranks together make before batch number ``batch``."""
         early, late = min(batch, self.first), max(0, batch - self.first)
         return (early * self.early_size + late * self.batch_size) * self.ranks
 
@@ -95,11 +131,21 @@ class Late(NamedTuple):
 class Draws(Dataset[Draw]):
     """The stream of training samples; item k >= 0 is draw k.
 
-    Pass p = k // len(source) visits every image once, in an order that is seeded by (seed, p); the
-    crop's generator is seeded by (seed, k). For an image that is skipped another one stands in, of
-    a choice that is seeded by (seed, k). `late` is of the crops from some draw on.
+    Pass ``p = k // len(source)`` visits every image once, in an order seeded by (seed, p). The
+    crop's generator is seeded by (seed, k). An image that is skipped is replaced by another one,
+    which is chosen at random, seeded by (seed, k). Where ``late`` is set, its crop makes the last
+    draws.
 
-    Raises DataError, naming the last of them, if no image can be used.
+    Args:
+        source: the images or clips.
+        crop: makes the samples.
+        seed: at least 0.
+        choices: what to do with unusable images.
+
+    Raises:
+        DataError: on access, when neither the image nor any of ``MAX_STAND_INS`` others can be
+            used; the text names the last one tried. Or when an image cannot be read and
+            ``choices.corrupt`` is "fail".
     """
 
     def __init__(
@@ -124,14 +170,19 @@ class Draws(Dataset[Draw]):
         raise _none_usable(notes)
 
     def loading(self, batch: int, batch_size: int) -> dict[str, Any]:
-        """What a DataLoader is told so that it begins with that batch."""
+        """Return the ``DataLoader`` arguments with which loading begins at batch number ``batch``.
+
+        Args:
+            batch: how many batches each rank has used so far.
+            batch_size: crops per batch and rank; those of ``late`` are its own.
+        """
         if self.late is not None:
             return {"dataset": self, "batch_sampler": GrowingBatches(self.late, batch)}
         first = batch * batch_size * rank_and_world_size()[1]
         return {"dataset": self, "sampler": DrawSampler(first), "batch_size": batch_size}
 
     def image_index(self, k: int) -> int:
-        """Which image draw k shows."""
+        """Return the index of the image that draw ``k`` shows unless it is skipped."""
         number, position = divmod(k, len(self.source))
         if number != self._pass:
             generator = seeded_generator(self.seed, ORDER, number)
@@ -167,14 +218,23 @@ class Draws(Dataset[Draw]):
 
 
 class StreamedDraws(IterableDataset[Draw]):
-    """The same stream for images that come one after another: image k of it becomes draw k.
+    """The stream of training samples from an image stream; image k of it becomes draw k.
 
-    Every process walks the whole stream and decodes its own share alone: no image is lost or seen
-    twice, whatever the number of workers and ranks, at the price of reading the files that often.
-    To go on after draw k, what comes before is read over. For an image that is skipped, the next
-    one in the stream that can be used stands in.
+    Every process reads the whole stream and decodes only its own share. No image is lost or seen
+    twice, whatever the number of workers and ranks, but the files are read once per process. To
+    resume after draw k, everything before it is read again. An image that is skipped is replaced by
+    the next usable one in the stream.
 
-    Raises DataError if the stream is empty or no image can be used, naming the last of them.
+    Args:
+        source: the stream of images.
+        crop: makes the samples.
+        seed: at least 0.
+        choices: what to do with unusable images.
+
+    Raises:
+        DataError: during iteration, when the stream is empty, or more than ``MAX_STAND_INS`` images
+            in a row cannot be used; the text names the last one tried. Or when an image cannot be
+            read and ``choices.corrupt`` is "fail".
     """
 
     def __init__(
@@ -187,7 +247,12 @@ class StreamedDraws(IterableDataset[Draw]):
         self.first, self.batch_size = 0, 1
 
     def loading(self, batch: int, batch_size: int) -> dict[str, Any]:
-        """What a DataLoader is told so that it begins with that batch."""
+        """Return the ``DataLoader`` arguments with which loading begins at batch number ``batch``.
+
+        Args:
+            batch: how many batches each rank has used so far.
+            batch_size: crops per batch and rank.
+        """
         self.first, self.batch_size = batch * batch_size * rank_and_world_size()[1], batch_size
         return {"dataset": self, "batch_size": batch_size}
 
@@ -245,10 +310,14 @@ def _none_usable(notes: list[Note]) -> DataError:
 
 
 class DrawSampler(Sampler[int]):
-    """The draw numbers from ``first`` on, without end: there are no epochs of random crops.
+    """The draw numbers of this rank, without end: random crops have no epochs.
 
-    Under torch.distributed rank r of W takes every W-th, beginning with r. Together the ranks'
-    n-th batches are the n-th batch of one process with W times the batch size.
+    Under torch.distributed, rank r of W takes every W-th number, beginning with ``first + r``. The
+    n-th batches of all ranks together are the n-th batch of one process with W times the batch
+    size.
+
+    Args:
+        first: the first draw number, at least 0.
     """
 
     def __init__(self, first: int = 0) -> None:
@@ -260,9 +329,13 @@ class DrawSampler(Sampler[int]):
 
 
 class GrowingBatches(Sampler[list[int]]):
-    """The draw numbers of every batch of this rank from batch number ``batch`` on, without end.
+    """The draw numbers of this rank, batch by batch and without end.
 
-    Ranks share the draws out as :class:`DrawSampler` has it.
+    The draws are distributed over the ranks as in :class:`DrawSampler`.
+
+    Args:
+        late: sizes of the early and the late batches.
+        batch: number of the first batch, at least 0.
     """
 
     def __init__(self, late: Late, batch: int) -> None:

@@ -20,7 +20,13 @@ ALIKE = 0.95  # correlation of the thumbnails of a true copy
 
 
 class Leak(NamedTuple):
-    """An evaluation image that a training image shows as well."""
+    """An evaluation image that is also shown by a training image.
+
+    Attributes:
+        held_out: name of the evaluation image.
+        train: name of the training image.
+        correlation: of their thumbnails, from ``ALIKE`` to 1.
+    """
 
     held_out: str
     train: str
@@ -28,14 +34,27 @@ class Leak(NamedTuple):
 
 
 def thumbnail(pixels: Tensor) -> np.ndarray[Any, Any]:
-    """Luma of uint8 (3, H, W) or of the first frame of a clip, as float64 (32, 32)."""
+    """Return the luma thumbnail of an image, or of the first frame of a clip.
+
+    Args:
+        pixels: uint8 ``(3, H, W)`` or ``(T, 3, H, W)``.
+
+    Returns:
+        float64 ``(32, 32)`` in [0, 255].
+    """
     frame = pixels[0] if pixels.ndim > 3 else pixels
     image = Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()).convert("L")
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
 
 
 def perceptual_hash(pixels: Tensor) -> int:
-    """64 bits: which of the 8x8 lowest DCT frequencies of the thumbnail are above their median."""
+    """Return the 64-bit perceptual hash of an image, or of the first frame of a clip.
+
+    The bits tell which of the 8x8 lowest DCT frequencies of the thumbnail exceed their median.
+
+    Args:
+        pixels: uint8 ``(3, H, W)`` or ``(T, 3, H, W)``.
+    """
     return _hash(thumbnail(pixels))
 
 
@@ -46,7 +65,11 @@ def _hash(grey: np.ndarray[Any, Any]) -> int:
 
 
 def hash_of(source: ImageSource, index: int) -> int:
-    """The hash a source has at hand, or else of the image, which is decoded for it."""
+    """Return the perceptual hash of an image, as its source has stored it or else computed.
+
+    Raises:
+        DataError: the image must be decoded for it and is unreadable.
+    """
     at_hand = getattr(source, "fingerprint", None)
     return int(at_hand(index)) if at_hand else perceptual_hash(source.pixels(index))
 
@@ -54,10 +77,23 @@ def hash_of(source: ImageSource, index: int) -> int:
 def leaks(
     train: ImageSource, hashes: Sequence[int], held_out: ImageSource, order: Iterable[int]
 ) -> list[Leak]:
-    """Evaluation images that are training images as well, mirrored, rescaled or recompressed too.
+    """Find evaluation images that are also training images.
 
-    hashes: of the training images. order: the indices of the evaluation images; may show progress.
-    Where the hashes are near, the thumbnails are compared. A crop of an image is not found.
+    They are found even if mirrored, rescaled or recompressed, but not if one is a crop of the
+    other. Where two hashes differ in few bits, the thumbnails are compared.
+
+    Args:
+        train: the training images.
+        hashes: their perceptual hashes, in the same order.
+        held_out: the evaluation images.
+        order: indices of the evaluation images to look at; an iterable that shows progress will do.
+
+    Returns:
+        One leak per pair of an evaluation and a training image. Training images that must be
+        decoded for the comparison and are unreadable are left out.
+
+    Raises:
+        DataError: an evaluation image is unreadable.
     """
     known = np.array(hashes, dtype=np.uint64)
     found = []

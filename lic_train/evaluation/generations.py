@@ -1,8 +1,8 @@
-"""Multi-generation coding: code an image, code what was decoded, and so on; watch it decay.
+"""Multi-generation coding codes an image, then what was decoded, and so on, to show how it decays.
 
 A round is a file, made by ``compress`` and opened by ``decompress``. Between two rounds the image
-is kept as ``float``, the decoder's output in [0, 1] (clamped: ``decompress`` always is), or as
-``8-bit``, as a PNG would store it. PSNR is of the 8-bit image against the original either way.
+is kept as ``float``, the decoder's output in [0, 1] (``decompress`` always clamps it), or as
+``8-bit``, as a PNG would store it. PSNR compares the 8-bit image with the original either way.
 """
 
 from __future__ import annotations
@@ -32,31 +32,38 @@ from lic_train.rd.points import write_csv
 STORAGES = ("float", "8-bit")
 SHOWN = (1, 2, 5, 10, 20, 50)
 Coder = Callable[[Tensor, float], tuple[bytes, Tensor]]
-"""From ``(1, 3, H, W)`` in [0, 1] and a rate to the file and what it decodes to, of that shape."""
+"""Maps ``(1, 3, H, W)`` in [0, 1] and a rate to the file and what it decodes to, same shape."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One image after so many rounds. The fields, in this order, are the columns of the CSV."""
+    """One image after a number of rounds. The fields, in this order, are the columns of the CSV."""
 
     dataset: str
     image: str
     codec: str
     storage: str
     round: int
-    """From 1, the original's first coding."""
+    """Number of the round; 1 is the first coding of the original."""
     rate: float
-    """Of this round; of JPEG: its quality."""
+    """Rate of this round; for JPEG, its quality."""
     bytes: int
     """Length of this round's file, header included."""
     psnr: float
-    """dB, 8-bit, against the original."""
+    """dB, of the 8-bit image against the original."""
     repeats: bool
-    """Whether the file is, byte by byte, that of the round before."""
+    """Whether the file equals that of the round before, byte by byte."""
 
 
 class Step(NamedTuple):
-    """What one round gave; see :class:`Generation`."""
+    """The result of one round; see :class:`Generation`.
+
+    Attributes:
+        rate: rate of this round, or quality of JPEG.
+        bytes: length of the file.
+        psnr: dB, of the 8-bit image against the original.
+        repeats: whether the file equals that of the round before.
+    """
 
     rate: float
     bytes: int
@@ -65,7 +72,16 @@ class Step(NamedTuple):
 
 
 def chain(coder: Coder, pixels: Tensor, rates: Sequence[float], storage: str) -> Iterator[Step]:
-    """Code ``pixels``, ``(3, H, W)`` uint8, once per rate, each time what was decoded before.
+    """Code an image once per rate, each time what the round before decoded.
+
+    Args:
+        coder: codes and decodes one image.
+        pixels: the original, ``(3, H, W)`` uint8.
+        rates: of each round.
+        storage: how images are kept between rounds, one of ``STORAGES``.
+
+    Yields:
+        The result of each round.
 
     Raises:
         ModelError: a rate decodes to another size.
@@ -89,7 +105,12 @@ def chain(coder: Coder, pixels: Tensor, rates: Sequence[float], storage: str) ->
 
 
 def of_codec(codec: Codec, device: str = "cpu") -> Coder:
-    """A codec on ``device``, in eval mode, its tables fixed, as a :data:`Coder`."""
+    """Return a codec as a :data:`Coder`.
+
+    Args:
+        codec: on ``device``, in eval mode, its tables fixed.
+        device: where it codes.
+    """
 
     def coder(x: Tensor, rate: float) -> tuple[bytes, Tensor]:
         stream = codec.compress(x.to(device), rate)
@@ -99,16 +120,34 @@ def of_codec(codec: Codec, device: str = "cpu") -> Coder:
 
 
 def jpeg(x: Tensor, quality: float) -> tuple[bytes, Tensor]:
-    """JPEG, 4:2:0, as a :data:`Coder`."""
+    """Code an image with JPEG, 4:2:0; a :data:`Coder`.
+
+    Args:
+        x: ``(1, 3, H, W)`` in [0, 1].
+        quality: of JPEG, truncated to an integer.
+
+    Returns:
+        The file, and what it decodes to, ``(1, 3, H, W)`` in [0, 1].
+
+    Raises:
+        DataError: JPEG cannot code the image.
+    """
     coded = JPEG.code(to_uint8(x[0]).cpu(), int(quality))
     return coded.data, coded.pixels[None].float() / 255
 
 
 def plan(codec: Codec, rounds: int, rate: float | None) -> list[float]:
-    """The rate of each round: the given one or, for ``None``, always another than the last.
+    """Return the rate of each round.
+
+    Args:
+        codec: decides which rates there are.
+        rounds: number of rounds, at least 1.
+        rate: rate of all rounds, negative counts from the finest; ``None``: begin with the finest
+            and choose a random other rate in every round, always with the same seed.
 
     Raises:
-        LicError: there is no round, or there are no rates to mix.
+        LicError: ``rounds`` is below 1.
+        ModelError: ``rate`` is ``None`` and the codec has only one rate.
     """
     if rounds < 1:
         raise LicError(f"rounds is {rounds}: give at least 1")
@@ -126,7 +165,21 @@ def plan(codec: Codec, rounds: int, rate: float | None) -> list[float]:
 def jpeg_qualities(
     codec: Codec, signals: Sequence[Signal], rates: Sequence[float], device: str = "cpu"
 ) -> dict[float, int]:
-    """For each rate, the quality at which the JPEG files of all originals are nearest in size."""
+    """Find the JPEG quality that matches each rate in the total size of the files of all originals.
+
+    Args:
+        codec: on ``device``, in eval mode, its tables fixed.
+        signals: images with ``(3, H, W)`` uint8 ``pixels``.
+        rates: 0 or more; repeated ones are measured once.
+        device: where the codec works.
+
+    Returns:
+        For each rate, the quality whose files are nearest in size.
+
+    Raises:
+        ModelError: as ``Codec.compress``.
+        DataError: JPEG cannot code an image.
+    """
     sizes = dict.fromkeys(rates, 0)
     jpegs = dict.fromkeys(JPEG.qualities, 0)
     for signal in signals:
@@ -148,16 +201,22 @@ def reencode(
     storages: Sequence[str] = STORAGES,
     device: str = "cpu",
 ) -> list[Generation]:
-    """All rounds of all signals: by the codec with each storage, and by JPEG, which has 8 bits.
+    """Code all signals for all rounds, with the codec in each storage and with JPEG in 8 bits.
 
     Args:
         codec: on ``device``, in eval mode, its tables fixed.
         signals: images with a ``name`` and ``(3, H, W)`` uint8 ``pixels``.
         name, dataset: what the rows say in ``codec`` and ``dataset``.
         rates: of each round, see :func:`plan`.
+        storages: how images are kept between rounds, of ``STORAGES``.
+        device: where the codec works.
+
+    Returns:
+        One row per coder, storage, image and round, in that order.
 
     Raises:
         ModelError: as ``Codec.compress``, or a rate decodes to another size.
+        DataError: JPEG cannot code an image.
     """
     qualities = jpeg_qualities(codec, signals, rates, device)
     runs: list[tuple[str, Coder, str, list[float]]] = [
@@ -184,7 +243,21 @@ def report(
     storages: Sequence[str] = STORAGES,
     device: str = "cpu",
 ) -> list[Generation]:
-    """:func:`reencode`, then ``generations.csv``, ``figures/generations.png`` and a table."""
+    """Run :func:`reencode`, write its rows and a figure, and print a table.
+
+    Writes ``generations.csv`` and ``figures/generations.png``.
+
+    Args:
+        codec, signals, name, dataset, storages, device: see :func:`reencode`.
+        out_dir: folder for the results.
+        rounds, rate: see :func:`plan`.
+
+    Returns:
+        The rows.
+
+    Raises:
+        LicError: as :func:`plan` and :func:`reencode`.
+    """
     rates = plan(codec, rounds, rate)
     with Console(stderr=True).status(f"coding {dataset} again and again"):
         rows = reencode(
@@ -205,7 +278,7 @@ def report(
 
 
 def grouped(rows: Sequence[Generation]) -> dict[str, dict[int, list[Generation]]]:
-    """``codec storage`` -> round -> the images."""
+    """Group rows by "codec storage", then by round; each group has one row per image."""
     groups: dict[str, dict[int, list[Generation]]] = {}
     for row in rows:
         label = f"{row.codec} {row.storage}"
@@ -214,7 +287,12 @@ def grouped(rows: Sequence[Generation]) -> dict[str, dict[int, list[Generation]]
 
 
 def as_table(rows: Sequence[Generation], title: str) -> Table:
-    """PSNR after some rounds, bytes of the first and the last, and from when on bytes repeat."""
+    """Tabulate PSNR after some rounds, file sizes of the first and last, and when files repeat.
+
+    Args:
+        rows: at least one.
+        title: of the table.
+    """
     last = max(row.round for row in rows)
     shown = sorted({number for number in (*SHOWN, last) if number <= last})
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
@@ -233,7 +311,14 @@ def as_table(rows: Sequence[Generation], title: str) -> Table:
 
 
 def first_repeats(rounds: dict[int, list[Generation]]) -> dict[str, int]:
-    """The first round with the bytes of the one before, of the images that have such a round."""
+    """Find the first round whose file equals the one before, for each image that has such a round.
+
+    Args:
+        rounds: rows of one group by round, see :func:`grouped`.
+
+    Returns:
+        Number of the round by name of the image.
+    """
     first: dict[str, int] = {}
     for number, rows in sorted(rounds.items()):
         for row in rows:
@@ -248,7 +333,13 @@ def _repeats(rounds: dict[int, list[Generation]]) -> str:
 
 
 def draw(rows: Sequence[Generation], title: str, path: Path) -> None:
-    """PSNR and bytes over the rounds."""
+    """Write a PNG of mean PSNR and mean file size over the rounds.
+
+    Args:
+        rows: at least one.
+        title: over the figure.
+        path: of the PNG, written atomically.
+    """
     groups = grouped(rows)
     numbers = sorted({row.round for row in rows})
 

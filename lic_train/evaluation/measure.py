@@ -1,4 +1,4 @@
-"""Evaluate a codec by its files: every row is a file on disk, decoded from that file.
+"""A codec is evaluated by its files: every row is a file on disk, decoded from that file.
 
 Conventions of every row: bytes are the file's length; pixels are those of the reference at that
 rate, never padding; PSNR and MS-SSIM compare 8-bit images; a number from likelihoods is called
@@ -29,11 +29,20 @@ from lic_train.utils.device import clock
 from lic_train.utils.files import own_label, write_png
 
 Decoder = Callable[[Path], tuple[Tensor, float]]
-"""Decodes a file to ``(..., C, H, W)`` uint8 pixels and says how many seconds that took."""
+"""Decodes a file to ``(..., C, H, W)`` uint8 pixels and returns how many seconds that took."""
 
 
 def local_decoder(codec: Codec, device: str = "cpu") -> Decoder:
-    """A decoder that runs here. ``decoder_process.DecoderProcess`` is the one reports use."""
+    """Return a decoder that runs in this process; reports use ``DecoderProcess`` instead.
+
+    Args:
+        codec: on ``device``, in eval mode, its tables fixed.
+        device: where it decodes.
+
+    Raises:
+        DataError: on decoding, when a file cannot be read.
+        BitstreamError: on decoding, when a file is malformed or of other weights.
+    """
 
     def decode(path: Path) -> tuple[Tensor, float]:
         try:
@@ -59,17 +68,17 @@ def evaluate(
     save_images: int = 0,
     distances: Mapping[str, Callable[[Tensor, Tensor], float]] | None = None,
 ) -> Evaluation:
-    """Code every signal at every rate to a real file, decode that file, compare.
+    """Code every signal at every rate to a real file, decode that file and compare.
 
     Args:
         codec: on ``device``, in eval mode, its tables fixed (``codec.update()``).
         signals: with a ``name`` and ``(..., 3, H, W)`` uint8 ``pixels``; names are unique.
         labels: what the rows say in ``dataset``, ``codec`` and ``lmbda``.
-        out_dir: keeps ``bitstreams/<image>_r<rate>.lic`` and ``reconstructions/``; without it
-            the files live in a temporary folder.
-        decoder: decodes a file; by default here, with ``codec`` itself.
+        out_dir: receives ``bitstreams/<image>_r<rate>.lic`` and ``reconstructions/``; without it
+            the files are written to a temporary folder.
+        decoder: decodes a file; by default in this process, with ``codec`` itself.
         device: where the encoder runs.
-        save_images: of how many signals, from the first, the decoded images are kept as PNG in
+        save_images: number of signals, from the first, whose decoded images are kept as PNG in
             ``out_dir/reconstructions``.
         distances: more columns of a row, by name, from the decoded pixels and the reference.
 

@@ -1,7 +1,7 @@
-"""Rate control: the file that meets a target of bits per pixel or of PSNR.
+"""Rate control finds the file that meets a target of bits per pixel or of PSNR.
 
-Both are of the file as a report would measure it: whole, header included, at the pixels of the
-reference; PSNR of the 8-bit image that comes out of it.
+Both are measured on the file as a report would: bits per pixel of the whole file, header included,
+at the pixels of the reference; PSNR of the 8-bit image that is decoded from it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from lic_train.errors import ModelError
 from lic_train.rd import metrics
 
 HALVINGS = 10
-"""Of the way between two whole rates, where a codec takes real ones."""
+"""How often the interval between two whole rates is halved, for codecs with ``real_rates``."""
 NEAR_BPP, NEAR_PSNR = 0.005, 0.01
-"""Near enough to stop halving: within half a percent below the target; within 0.01 dB above it."""
+"""Halving stops this near: 0.5 % below a bits-per-pixel target, 0.01 dB above a PSNR target."""
 
 
 class RateControlResult(NamedTuple):
-    """What a target led to.
+    """The file that meets a target.
 
     Attributes:
         stream: the file.
-        rate: of it, real where the codec has such.
-        psnr: dB, of what it decodes to.
+        rate: its rate; not whole only for codecs with ``real_rates``.
+        psnr: dB, of what it decodes to against the reference.
     """
 
     stream: Bitstream
@@ -39,7 +39,9 @@ class RateControlResult(NamedTuple):
 
 
 class Streams:
-    """The files of one signal at any rate; of rates that build on each other, all out of one.
+    """The files of one signal at any rate, each made once.
+
+    If the rates of the codec build on each other, coarser files are cut from the finest.
 
     Args:
         codec: in eval mode, its tables fixed.
@@ -51,7 +53,7 @@ class Streams:
         self._kept: dict[float, Bitstream] = {}
 
     def at(self, rate: float) -> Bitstream:
-        """The file of a rate of 0 or more, coded or cut at the first call.
+        """Return the file of a rate of 0 or more, coded or cut at the first call.
 
         Raises:
             ModelError: as ``Codec.compress``.
@@ -65,13 +67,21 @@ class Streams:
         return self._kept[rate]
 
     def bpp(self, rate: float) -> float:
-        """Bits of the whole file per pixel of the reference."""
+        """Return the bits of the whole file per pixel of the reference.
+
+        Raises:
+            ModelError: as ``Codec.compress``.
+        """
         reference = self.codec.reference(self.x, math.ceil(rate))
         pixels = num_pixels(reference)
         return 8 * len(self.at(rate).to_bytes()) / pixels
 
     def psnr(self, rate: float) -> float:
-        """dB, of the decoded 8-bit signal against the 8-bit reference."""
+        """Return the PSNR in dB of the decoded 8-bit signal against the 8-bit reference.
+
+        Raises:
+            ModelError: as ``Codec.compress``.
+        """
         decoded = self.codec.decompress(self.at(rate))
         reference = self.codec.reference(self.x, math.ceil(rate))
         return metrics.psnr(to_uint8(decoded), to_uint8(reference))
@@ -84,21 +94,22 @@ def meet(
     target_bpp: float | None = None,
     target_psnr: float | None = None,
 ) -> RateControlResult:
-    """Compress to the largest rate of at most ``target_bpp``, or the smallest that reaches
-    ``target_psnr``.
+    """Compress at the rate that just meets a target of bits per pixel or of PSNR.
 
-    By bisection of the whole rates, as bits and PSNR do not fall when the rate rises, then of the
-    real ones between two of them, where the codec has such.
+    This is the largest rate of at most ``target_bpp``, or the smallest that reaches
+    ``target_psnr``. Whole rates are bisected, as bits and PSNR do not fall when the rate rises,
+    then the real ones between two of them if the codec has ``real_rates``.
 
     Args:
         codec: in eval mode, its tables fixed.
-        x: ``(N, ...)`` in [0, 1]; a batch is one signal to the target.
-        target_bpp: bits per pixel of the whole file. Give this or the next.
-        target_psnr: dB.
+        x: ``(N, ...)`` in [0, 1]; a batch is treated as one signal.
+        target_bpp: bits per pixel of the whole file, above 0. Give either this or ``target_psnr``.
+        target_psnr: dB, above 0.
 
     Raises:
-        ModelError: no rate meets the target; the line says which comes nearest. Or the target is
-            no positive number.
+        ModelError: no rate meets the target (the text names the nearest one), or the target is not
+            a positive number.
+        ValueError: neither or both targets are given.
     """
     streams = Streams(codec, x)
     if target_bpp is not None and target_psnr is None:

@@ -1,4 +1,4 @@
-"""The rate gap: what a file is longer than its likelihoods promise, split by cause to the bit."""
+"""The rate gap is what a file is longer than its likelihoods promise, split by cause to the bit."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from lic_train.codec.bitstream import Bitstream
 from lic_train.modules.entropy.accounts import Entry
 
 TAIL = 16.0
-"""Bits beyond which a likelihood is less than the smallest probability that a table holds."""
+"""Bits of the smallest probability that a table holds; a likelihood beyond them is smaller."""
 CAUSES = ("header", "checks", "coder", "tables", "tails")
 
 
 @dataclass(frozen=True)
 class RateGap:
-    """One file; all in bits. ``8 * bytes == estimated + header + checks + coder + tables + tails``.
+    """The rate gap of one file, in bits.
 
-    The fields, in this order, are the columns of ``rate_gap.csv``.
+    ``8 * bytes == estimated + header + checks + coder + tables + tails``. The fields, in this
+    order, are the columns of ``rate_gap.csv``.
     """
 
     dataset: str
@@ -28,27 +29,35 @@ class RateGap:
     rate: int
     lmbda: float | None
     bytes: int
-    """Length of the file."""
+    """Length of the file, in bytes."""
     estimated: float
     """``-sum log2 p`` of all latents, from the codec's own estimate."""
     header: float
-    """The file's own: magic, fingerprint, shape, lengths of chunks, checksum."""
+    """The file's own parts: magic, fingerprint, shape, lengths of chunks, checksum."""
     checks: float
-    """What the codec adds to its chunks beside coded symbols: checksums of latents, sizes."""
+    """What the codec adds to its chunks besides coded symbols: checksums of latents, sizes."""
     coder: float
-    """Bits written beyond those of the tables: the coder's last state, filling up to whole bytes
-    and words, and all the gap of a codec that keeps no accounts."""
+    """Bits written beyond those of the tables.
+
+    They are the coder's final state and padding to whole bytes and words, and the whole gap of a
+    codec that keeps no accounts.
+    """
     tables: float
-    """All other symbols: rounded scales, means and probabilities instead of exact ones, and exact
-    networks instead of the loss's."""
+    """The gap of all other symbols, due to rounded scales, means and probabilities.
+
+    It also holds the difference between exact networks and those of the loss.
+    """
     tails: float
-    """Symbols outside their tables (escapes), and those less likely than any entry of a table,
-    ``TAIL`` bits; negative where the likelihoods, down to 1e-9, price them higher than the coder's
-    floor does: then the files are shorter than the loss believed."""
+    """The gap of symbols outside their tables (escapes) or beyond ``TAIL`` bits.
+
+    The latter are less likely than any entry of a table. It is negative where the likelihoods, down
+    to 1e-9, price them higher than the coder's floor does: such files are shorter than the loss
+    predicts.
+    """
 
     @property
     def percent(self) -> float:
-        """The gap in percent of the estimate; NaN of an estimate of 0."""
+        """The gap in percent of the estimate; NaN if the estimate is 0."""
         return 100 * (8 * self.bytes / self.estimated - 1) if self.estimated else float("nan")
 
 
@@ -63,12 +72,12 @@ def rate_gap(
     rate: int,
     lmbda: float | None,
 ) -> RateGap:
-    """Split the gap of a file.
+    """Split the gap of a file by cause.
 
     Args:
         stream: the file.
-        estimated: bits, from the codec.
-        entries: the accounts kept while it was compressed.
+        estimated: bits, from the codec's estimate.
+        entries: the accounts that were kept while it was compressed; may be empty.
         dataset, image, codec, rate, lmbda: what the row says.
     """
     size = len(stream.to_bytes())
@@ -97,7 +106,7 @@ def rate_gap(
 
 
 def describe(gaps: Sequence[RateGap]) -> str:
-    """One line: the gap of all these files together, and its parts, in percent of the estimate."""
+    """Return one line on the gap of all files and its parts, in percent of the estimate."""
     estimated = sum(gap.estimated for gap in gaps)
     if not estimated:
         return "rate gap: nothing was estimated"

@@ -1,4 +1,4 @@
-"""What evaluating a codec returns: the rows of its files and, of each file, the rate gap."""
+"""An evaluation returns the rows of a codec's files and the rate gap of each file."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from lic_train.rd.points import RDPoint
 
 
 class Labels(NamedTuple):
-    """What all rows of one evaluation say of themselves."""
+    """What all rows of one evaluation have in common."""
 
     dataset: str
     """Name of the images, in the column ``dataset``."""
     codec: str
     """Name of the codec, in the column ``codec``."""
     lmbda: float | None = None
-    """Trade-off that the codec was trained for; ``None`` where it does not depend on one."""
+    """Trade-off that the codec was trained for; ``None`` if it does not depend on one."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The measurements of one evaluation, in the order of signals and, within one, of rates.
+    """The measurements of one evaluation, in the order of signals and, within a signal, of rates.
 
     Attributes:
-        points: one row per file of the codec, then those of the anchors, if they were asked for.
+        points: one row per file of the codec, then those of the anchors, if they were measured.
         gaps: one per file of the codec.
     """
 

@@ -1,4 +1,4 @@
-"""Where the points of a sweep run: processes of this machine, or jobs of a Slurm cluster."""
+"""The points of a sweep run as processes of this machine or as jobs of a Slurm cluster."""
 
 from __future__ import annotations
 
@@ -15,32 +15,49 @@ from lic_train.utils.safe_path import python_module, safe_environment
 
 
 class Launcher(Protocol):
-    """Starts points and knows which of them live, also those that an earlier sweep started."""
+    """Starts points and knows which of them are alive, even those that an earlier sweep started."""
 
     poll_s: float
-    """Seconds between two looks."""
+    """Seconds between two checks of the points."""
     on_stop: str
-    """What becomes of living points when the sweep is stopped."""
+    """What happens to living points when the sweep is stopped, in words for the user."""
 
     def room(self, running: int) -> bool:
-        """Whether one more point may run beside so many."""
+        """Return whether one more point may run beside ``running`` others."""
 
     def start(self, point: Path) -> None:
-        """Begin or continue a point."""
+        """Start or resume a point.
+
+        Args:
+            point: its directory, entered by ``plan.enter``.
+
+        Raises:
+            SweepError: it cannot be started.
+        """
 
     def alive(self, point: Path) -> bool:
-        """Whether a point runs, or waits in a queue."""
+        """Return whether a point is running or waiting in a queue.
+
+        Args:
+            point: its directory.
+
+        Raises:
+            SweepError: the queue cannot be queried.
+        """
 
     def stop(self) -> None:
-        """Leave: of the points that end with the sweep, wait for their checkpoints."""
+        """End the points that do not outlive the sweep, and wait for their checkpoints."""
 
 
 class Local(Launcher):
-    """So many processes at once on this machine.
+    """Runs a number of processes at a time on this machine.
 
     Args:
-        jobs: points at once.
-        gpus: numbers of the GPUs, dealt out in turn; None leaves all visible to every point.
+        jobs: maximum number of points at a time, at least 1.
+        gpus: numbers of the GPUs, assigned in turn; ``None``: every point sees all visible GPUs.
+
+    Raises:
+        SweepError: ``jobs`` is below 1, or ``gpus`` is empty.
     """
 
     poll_s = 0.2
@@ -88,17 +105,17 @@ class Local(Launcher):
 
 
 class Slurm(Launcher):
-    """A job for every point, submitted by submitit and requeued by it when its time is up.
+    """Submits a job for every point with submitit, which requeues it when its time is up.
 
     Args:
-        options: of sbatch by submitit's names; those that are None are left out.
-        max_requeues: times that a point may run into its time limit.
+        options: options of sbatch by submitit's names; those that are ``None`` are left out.
+        max_requeues: how often a point may reach its time limit.
         poll_s: seconds between two looks at the queue.
     """
 
     on_stop = "its jobs stay in the queue (scancel ends them)"
     grace_s = 30.0
-    """How long a shared file system may take to show what a job wrote last."""
+    """Seconds that a shared file system may take to show what a job wrote last."""
 
     def __init__(
         self, options: Mapping[str, Any], max_requeues: int = 100, poll_s: float = 10
@@ -140,7 +157,7 @@ class Slurm(Launcher):
         return now - self._seen.get(point, -math.inf) < self.grace_s
 
     def stop(self) -> None:
-        """Jobs live on."""
+        """Do nothing: the jobs stay in the queue."""
 
     def _jobs(self) -> set[str] | None:
         """Numbers of this user's jobs that have not ended; None while the controller is silent."""

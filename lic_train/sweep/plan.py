@@ -1,4 +1,4 @@
-"""From a command line to the points of a sweep: expanded, composed, identified, chained."""
+"""A command line is expanded into the points of a sweep: composed, identified and chained."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lic_train.utils.configs import config_dir, flat
 from lic_train.utils.starts import starts
 
 OF_THE_SWEEP = ("sweep", "hydra/launcher", "hydra.launcher", "hydra.sweep", "hydra.mode")
-"""Overrides that are not handed on to the points."""
+"""Overrides that are not passed on to the points."""
 MAY_CHOOSE_IMAGES = ("data", "eval_data", "experiment")
 
 
@@ -35,40 +35,42 @@ class Point:
     """One run of a sweep."""
 
     label: str
-    """What tells it from the others, e.g. ``lmbda=0.0018``."""
+    """What distinguishes it from the other points, e.g. ``lmbda=0.0018``."""
     directory: Path
     overrides: tuple[str, ...]
     settings: dict[str, Any]
-    """What its result depends on, flat; see :mod:`lic_train.sweep.identity`."""
+    """What its result depends on, flat; see :mod:`lic_train.experiment.identity`."""
     start: str | None = None
-    """Label of the point from whose weights it starts."""
+    """Label of the point whose weights it starts from; ``None``: it does not depend on another."""
     along: float = 0.0
-    """Value of the key that the chain is along."""
+    """Value of the key along which points are chained."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep before it begins."""
+    """A sweep before it starts."""
 
     directory: Path
     points: list[Point]
     keys: list[str]
-    """What is swept."""
+    """Keys that are swept."""
     settings: dict[str, Any]
-    """What matters of the config that all points share, without ``keys``."""
+    """The settings that all points share and results depend on, without ``keys``."""
     flags: tuple[str, ...]
     launcher: Launcher
 
 
 def plan(overrides: Sequence[str], flags: Sequence[str], config_name: str = "train") -> Plan:
-    """Expand a command line into points.
+    """Expand a command line into the points of a sweep.
 
     Args:
         overrides: as on the command line; values with commas are swept.
-        flags: handed on to every point before its overrides.
+        flags: passed on to every point before its overrides.
+        config_name: name of the main config.
 
     Raises:
-        SweepError: two points would share a directory, or the chain's key is not a number.
+        SweepError: two points would share a directory, the chain's key is not a number, or the
+            launcher is not one of this package's.
         HydraException, OmegaConfBaseException, LicError: a config or its data is at fault.
     """
     with initialize_config_dir(config_dir(), version_base="1.3"):
@@ -100,7 +102,7 @@ def plan(overrides: Sequence[str], flags: Sequence[str], config_name: str = "tra
 
 
 def enter(planned: Plan) -> None:
-    """Write the plan into its directory, or recognise it as the one that is there.
+    """Write the plan into its directory, or recognise it as the one that is already there.
 
     Raises:
         SweepError: the directory holds another sweep, or cannot be written.

@@ -1,8 +1,8 @@
-"""Run one point of a sweep as a process of its own, and write down how it ended.
+"""Run one point of a sweep as its own process and record how it ended.
 
 ``python -m lic_train.sweep.point DIRECTORY``. The point itself is ``python -m lic_train`` with its
-directory as ``hydra.run.dir``: started again, it resumes from its checkpoint. Its lock is
-handed down to it, so that it is known to run even when whoever started it was killed.
+directory as ``hydra.run.dir``: when started again, it resumes from its checkpoint. It inherits the
+lock, so that it is known to be running even if the process that started it was killed.
 """
 
 from __future__ import annotations
@@ -30,20 +30,28 @@ from lic_train.sweep.state import (
 from lic_train.utils.safe_path import python_module, safe_environment
 
 TAKEN = 75
-"""Exit code where another process runs the point already."""
+"""Exit code if another process is already running the point."""
 PATIENCE_S = 3.0
-"""Whoever looks whether a lock is held, holds it for a moment."""
+"""Seconds to retry the lock: a process that checks it holds it for a moment."""
 
 
 class PointProcess:
-    """A point as a call, which is also what submitit pickles and requeues."""
+    """A point as a callable, which is what submitit pickles and requeues."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.stopping = False
 
     def __call__(self, directory: str) -> int:
-        """Run the point to its end; its exit code, negative for the signal that killed it."""
+        """Run the point until it ends.
+
+        Args:
+            directory: of the point.
+
+        Returns:
+            Its exit code, negative for the signal that killed it; ``TAKEN`` if another process is
+            already running it.
+        """
         point = Path(directory)
         # Of the tasks of a Slurm job, the first speaks for all.
         leads = os.environ.get("SLURM_PROCID", "0") == "0"
@@ -79,13 +87,20 @@ class PointProcess:
             return code
 
     def stop(self, *_: Any) -> None:
-        """Ask the run to write a checkpoint and leave."""
+        """Ask the run to write a checkpoint and exit; also a signal handler."""
         self.stopping = True
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
 
     def checkpoint(self, directory: str) -> Any:
-        """What submitit calls when Slurm announces the end: leave in time, and be queued again."""
+        """Stop in time and be queued again, called by submitit when Slurm announces the limit.
+
+        Args:
+            directory: of the point.
+
+        Returns:
+            What submitit is to submit next.
+        """
         from submitit.helpers import DelayedSubmission
 
         self.stop()
@@ -125,7 +140,7 @@ def _last_line(log: Path, start: int) -> str:
 
 
 def main() -> None:
-    """The point in the directory that is given; SIGTERM is handed on to it."""
+    """Run the point that ``sys.argv`` names, pass SIGTERM on to it, and exit with its code."""
     point = PointProcess()
     signal.signal(signal.SIGTERM, point.stop)
     code = point(sys.argv[1])

@@ -1,7 +1,7 @@
-"""A sweep is one object: started by one line, killed at will, continued by the same line.
+"""A sweep is started by one command, may be killed at any time and is resumed by the same command.
 
-Every point is a process of its own, so that no way for it to end is the end of the others. What
-has finished is skipped, what was broken resumes from its checkpoint, what failed is tried again.
+Every point is a separate process, so that no failure of one can end the others. Finished points are
+skipped, broken ones resume from their checkpoints, and failed ones are tried again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,19 @@ from lic_train.sweep.state import CHECKPOINT, FINISHED, Status, hold, points_of,
 
 
 def main(arguments: Any) -> int:
-    """Sweep what Hydra's parsed command line says; the exit code."""
+    """Run the sweep that Hydra's parsed command line describes.
+
+    Args:
+        arguments: with ``overrides``, ``config_dir`` and ``config_name``.
+
+    Returns:
+        The exit code: 0 if all points are finished and reported, 1 if not, and 128 plus the number
+        of the signal if the sweep was stopped by one.
+
+    Raises:
+        SweepError: the sweep cannot be planned or started, or another process is running it.
+        HydraException, OmegaConfBaseException, LicError: as ``plan``.
+    """
     folder = arguments.config_dir
     flags = ["--config-name", arguments.config_name] if arguments.config_name else []
     overrides = list(arguments.overrides)
@@ -46,7 +58,14 @@ def main(arguments: Any) -> int:
 
 
 def run(planned: Plan) -> None:
-    """Bring every point to an end that is not finished yet; those of a chain after their first."""
+    """Run all unfinished points until they end, those of a chain after the first of the chain.
+
+    Args:
+        planned: the sweep, entered in its directory.
+
+    Raises:
+        SweepError: the launcher cannot start a point.
+    """
     launcher = planned.launcher
     done = {p.label: status(p.directory).state == FINISHED for p in planned.points}
     waiting = [p for p in planned.points if not done[p.label]]
@@ -81,7 +100,14 @@ def run(planned: Plan) -> None:
 
 
 def conclude(planned: Plan) -> int:
-    """Tables, figure and report of what is finished; the last line tells of what is not."""
+    """Write the tables and report of the finished points, and print a line about the others.
+
+    Args:
+        planned: the sweep, entered in its directory.
+
+    Returns:
+        The exit code: 0 if all points are finished and reported, else 1.
+    """
     ends = [status(p.directory) for p in planned.points]
     others = [f"{end.label} {_describe(end)}" for end in ends if end.state != FINISHED]
     fault = _report(planned.directory, others)
@@ -117,7 +143,7 @@ def _report(directory: Path, others: list[str]) -> str:
 
 
 def say(line: str) -> None:
-    """At once, also into a file or a pipe."""
+    """Print a line at once, even to a file or a pipe."""
     print(line, flush=True)
 
 

@@ -1,7 +1,8 @@
-"""What is on disk of a sweep: its points, their locks and how each one fares.
+"""The state of a sweep on disk is its points, their locks and how each of them is doing.
 
-``point.json`` is written once by the sweep, ``state.json`` by the process that runs the point. That
-it runs is told by a lock that dies with it, so that a kill at any moment leaves no false word.
+``point.json`` is written once by the sweep, ``state.json`` by the process that runs the point. A
+lock that ends with that process shows whether it is running, so that a kill at any moment leaves no
+false state.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ WAITING, RUNNING, BROKEN, FINISHED, FAILED = "waiting", "running", "broken", "fi
 
 
 class SweepError(LicError):
-    """A sweep cannot begin or go on as it is asked to."""
+    """A sweep cannot be started or resumed as requested."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +40,21 @@ class Status:
     label: str
     state: str
     step: int | None = None
-    """Batches trained, as far as the logs tell."""
+    """Number of batches trained, as far as the logs tell."""
     bpp: float | None = None
     """Measured bits per pixel, mean over the images, at the finest rate."""
     psnr: float | None = None
-    """dB."""
+    """dB, mean over the images, at the finest rate."""
     machine: str = ""
     why: str = ""
     """Why a failed or broken point ended."""
 
 
 def points_of(sweep: Path) -> list[Path]:
-    """The points' directories in the order of the sweep.
+    """Return the directories of a sweep's points, in its order.
 
     Raises:
-        SweepError: this is no directory of a sweep.
+        SweepError: the directory is not that of a sweep.
     """
     labels = read(sweep / SWEEP).get("points")
     if labels is None:
@@ -62,7 +63,14 @@ def points_of(sweep: Path) -> list[Path]:
 
 
 def status(point: Path) -> Status:
-    """How a point fares; its process need not be on this machine, nor alive."""
+    """Determine how a point is doing; its process need not be alive or on this machine.
+
+    Args:
+        point: its directory.
+
+    Raises:
+        ValueError: the point is finished and its ``model.yaml`` is damaged.
+    """
     label, seen = read(point / POINT).get("label", point.name), read(point / STATE)
     machine = seen.get("machine", "")
     if job := read(point / JOB).get("job"):
@@ -83,7 +91,7 @@ def status(point: Path) -> Status:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no such file, or it is damaged."""
+    """Read a JSON object; it is empty if there is no such file, or the file is damaged."""
     with suppress(OSError, ValueError):
         loaded = json.loads(path.read_text())
         return loaded if isinstance(loaded, dict) else {}
@@ -91,7 +99,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, values: dict[str, Any]) -> None:
-    """Write all or nothing.
+    """Write a JSON object, all or nothing.
 
     Raises:
         SweepError: it cannot be written, e.g. because the disk is full.
@@ -103,7 +111,7 @@ def write(path: Path, values: dict[str, Any]) -> None:
 
 
 def held(lock: Path) -> bool:
-    """Whether a living process holds the lock."""
+    """Return whether a living process holds the lock."""
     try:
         with lock.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -116,10 +124,13 @@ def held(lock: Path) -> bool:
 
 @contextmanager
 def hold(sweep: Path) -> Iterator[IO[str]]:
-    """Have a sweep's directory alone; the lock ends with the process, however that ends.
+    """Lock a sweep's directory; the lock ends with the process, however that ends.
+
+    Yields:
+        The open lock file.
 
     Raises:
-        SweepError: another process has it, or it cannot be made.
+        SweepError: another process holds the lock, or it cannot be created.
     """
     path = sweep / "sweep.lock"
     try:
@@ -162,7 +173,11 @@ def _step(point: Path) -> int | None:
 
 
 def about(point: Path) -> dict[str, Any]:
-    """What the export of a finished point says of itself: its name, its steps."""
+    """Return what the export of a finished point records about itself, such as its name and steps.
+
+    Raises:
+        ValueError: its ``model.yaml`` is damaged.
+    """
     loaded = read_yaml(point / "model.yaml")
     found: dict[str, Any] = loaded["about"]
     return found

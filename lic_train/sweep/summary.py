@@ -1,4 +1,4 @@
-"""The summary of a sweep: the rows of all its points as tables, CSV, RD figure and HTML report."""
+"""A sweep is summed up by the rows of all its points: tables, CSV, RD figure and HTML report."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from lic_train.sweep.state import POINT, about, read
 
 
 def summarize(sweep: Path, points: Sequence[Path], missing: Sequence[str] = ()) -> Path:
-    """Write ``rd_points.csv``, ``rd_summary.json``, ``figures/`` and the report into the sweep's
-    directory, and print a table per codec.
+    """Write tables, figures and report of a sweep into its directory, and print the tables.
+
+    Writes ``rd_points.csv``, ``rd_summary.json``, ``figures/``, ``report.html`` and
+    ``report_files/`` with the figures, BD-rates and rows of the report.
 
     Args:
-        points: the finished ones.
-        missing: a line for each other one, which the report says.
+        sweep: its directory.
+        points: directories of the finished points.
+        missing: one line for each other point, for the report.
 
     Returns:
-        The report, ``report.html``; its figures, BD-rates and rows are in ``report_files/``.
+        The path of ``report.html``.
 
     Raises:
-        LicError: rows that do not go together, e.g. of different images under one name.
+        LicError: rows are missing or do not belong together, e.g. those of different images under
+            one name.
     """
     rows, own = gather(points)
     write_csv(rows, sweep / "rd_points.csv")
@@ -43,9 +47,19 @@ def summarize(sweep: Path, points: Sequence[Path], missing: Sequence[str] = ()) 
 
 
 def gather(points: Sequence[Path]) -> tuple[list[RDPoint], set[str]]:
-    """The rows of all points, anchors once, and the names of the codecs that were trained.
+    """Collect the rows of all points, those of anchors once.
 
-    Codecs that differ in more than their lambda are told apart by what was swept.
+    Codecs that differ in more than their lambda are distinguished by the values that were swept.
+
+    Args:
+        points: directories of the finished points.
+
+    Returns:
+        The rows, and the names of the codecs that were trained.
+
+    Raises:
+        DataError: a table of rows is missing or damaged.
+        ValueError: the ``model.yaml`` of a point is damaged.
     """
     labels = [str(read(point / POINT).get("label", point.name)).split(",") for point in points]
     others = [",".join(v for v in label if not v.startswith("lmbda=")) for label in labels]

@@ -58,9 +58,10 @@ GREY_16_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 class Picture(NamedTuple):
     """A decoded image.
 
-    pixels: uint8 (3, H, W), RGB, 0-255. In memory the channels are last: crops of such a tensor
-        are resized about twice as fast. Rows may be Pillow's own, of four bytes a pixel.
-    note: what was converted on the way, "" for a plain 8-bit RGB file.
+    Attributes:
+        pixels: uint8 ``(3, H, W)``, RGB. In memory the channels are last: crops of such a tensor
+            are resized about twice as fast. Rows may be Pillow's own, with four bytes per pixel.
+        note: what was converted, "" for a plain 8-bit RGB file.
     """
 
     pixels: Tensor
@@ -76,9 +77,10 @@ def read_image(path: str | Path) -> Picture:
     Metadata never decides whether pixels are good: what of it cannot be read is left out, with a
     note.
 
-    Raises DataError, naming the file, if it is missing, no file, empty, not an image, truncated or
-    corrupt, larger than :func:`max_pixels`, or of a kind that has no defined 8-bit meaning
-    (floating point, 32-bit integers).
+    Raises:
+        DataError: the file is missing, no file, empty, not an image, truncated or corrupt, larger
+            than :func:`max_pixels`, or of a kind that has no defined 8-bit meaning (floating
+            point, 32-bit integers). The text names the file.
     """
     path = Path(path)
     if path.is_dir():
@@ -99,7 +101,15 @@ def read_image(path: str | Path) -> Picture:
 
 
 def decode_image(data: bytes, name: str) -> Picture:
-    """`read_image` of an image file in memory; `name` is what its errors call it."""
+    """Decode an image file in memory, see ``read_image``.
+
+    Args:
+        data: bytes of the file.
+        name: what errors call it.
+
+    Raises:
+        DataError: as ``read_image``.
+    """
     return _decode_open(io.BytesIO(data), len(data), name)
 
 
@@ -298,9 +308,16 @@ def _to_pillow(pixels: Tensor) -> Image.Image:
 
 
 def shrink(pixels: Tensor, longest_side: int) -> Tensor:
-    """Downscale uint8 (..., 3, H, W) with Lanczos so that max(H, W) <= longest_side pixels.
+    """Downscale an image or clip with Lanczos so that neither side exceeds ``longest_side`` pixels.
 
     The aspect ratio is kept to the nearest pixel; an image that already fits is returned as it is.
+
+    Args:
+        pixels: uint8 ``(..., 3, H, W)``.
+        longest_side: at least 1.
+
+    Raises:
+        ValueError: the image must be downscaled and has another type or shape.
     """
     height, width = pixels.shape[-2:]
     scale = longest_side / max(height, width)
@@ -312,5 +329,9 @@ def shrink(pixels: Tensor, longest_side: int) -> Tensor:
 
 
 def resize(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Resample uint8 (3, H, W) with Lanczos, antialiased, to uint8 (3, height, width)."""
+    """Resample uint8 ``(3, H, W)`` with antialiased Lanczos to uint8 ``(3, height, width)``.
+
+    Raises:
+        ValueError: ``pixels`` has another type or shape.
+    """
     return _to_tensor(_to_pillow(pixels).resize((width, height), Image.Resampling.LANCZOS))

@@ -1,4 +1,4 @@
-"""A video file is a numbered row of frames; any run is decoded from the keyframe before it."""
+"""A video file is a numbered row of frames; reading begins at the keyframe before the first one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHROMA = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
 
 
 class VideoFile:
-    """One video file, opened anew for every read.
+    """One video file, opened again for every read.
 
     Frames are those that a player shows: edit lists and what lies before the first keyframe are
     left out, and recordings of a turned camera are turned upright. They come as RGB by FFmpeg's

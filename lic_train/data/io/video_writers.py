@@ -1,4 +1,4 @@
-"""Decoded frames to files, all or nothing: a folder of PNG images, or one y4m."""
+"""Decoded frames are written all or nothing, to a folder of PNG images or to one y4m file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from lic_train.errors import DataError
 from lic_train.utils.files import write_png, written_whole
 
 FRAMES_PER_SECOND = 25
-"""Of a y4m, which must say so; what players do with it changes no pixel."""
+"""Frame rate in the header of a y4m file, which must have one; it does not affect the pixels."""
 
 
 def write_frames(path: str | Path, frames: Tensor) -> None:
-    """Write uint8 (T, 3, H, W) as `00000.png`, `00001.png`, ... into a folder that is new or empty.
+    """Write frames as ``00000.png``, ``00001.png``, ... into a folder, all or nothing.
 
-    Raises DataError if it is neither or cannot be written.
+    Args:
+        path: the folder; new or empty, in an existing folder.
+        frames: uint8 ``(T, 3, H, W)``.
+
+    Raises:
+        DataError: the folder is not empty or cannot be written.
+        ValueError: the frames have another type or shape.
     """
     folder = Path(path)
     temporary = folder.parent / f".{uuid.uuid4().hex}.tmp"
@@ -36,9 +42,14 @@ def write_frames(path: str | Path, frames: Tensor) -> None:
 
 
 def write_y4m(path: str | Path, frames: Tensor) -> None:
-    """Write uint8 (T, 3, H, W) as one y4m file of BT.601 YCbCr at full resolution (4:4:4).
+    """Write frames as one y4m file of BT.601 YCbCr without chroma subsampling, all or nothing.
 
-    Raises DataError if it cannot be written or PyAV is not installed.
+    Args:
+        path: the file, in an existing folder.
+        frames: uint8 ``(T, 3, H, W)``.
+
+    Raises:
+        DataError: the file cannot be written, or PyAV is not installed.
     """
     try:
         import av

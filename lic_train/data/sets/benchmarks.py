@@ -1,4 +1,4 @@
-"""The published photographs of this field, as they are unpacked; another layout is refused."""
+"""The published photographs of this field are read in their original layout; others are refused."""
 
 from __future__ import annotations
 
@@ -24,12 +24,17 @@ CLIC_COUNTS = {
 class Kodak(ImageFiles):
     """The 24 Kodak images, 768x512 or 512x768 pixels.
 
-    root: the folder that holds `kodim01.png` to `kodim24.png`, or a folder `kodak` that does.
-    limit: keep only the first `limit` images. longest_side, cache_mb: see `DecodedSource`.
-    key: the setting that a message tells to give.
+    Args:
+        root: the folder with ``kodim01.png`` to ``kodim24.png``, or one that has them in a
+            subfolder ``kodak``.
+        limit: keep only the first ``limit`` images; ``None``: all.
+        longest_side, cache_mb: see ``DecodedSource``.
+        key: name of the setting for ``root``, for the error.
 
-    Raises DataError if one of the images is missing or has another size: cropped and rescaled
-    copies are about, and their figures compare with nobody's.
+    Raises:
+        DataError: no root is given, it does not exist, ``limit`` or ``longest_side`` is below 1, or
+            one of the images is missing or has another size. Cropped and rescaled copies are in
+            circulation, and results on them cannot be compared.
     """
 
     def __init__(
@@ -57,16 +62,22 @@ class Kodak(ImageFiles):
 
 
 class Clic(ImageFiles):
-    """CLIC 2020 (Toderici et al.), professional and mobile photographs.
+    """The photographs of CLIC 2020 (Toderici et al.), professional and mobile.
 
-    root: the folder where the archives were unpacked: `train`, `valid` and `test` in it, or folders
-        such as `professional_train_2020` or `CLIC2020Mobile_test`, each with images at any depth.
-    split: "train" (585 professional, 1048 mobile), "valid" (41, 61) or "test" (250, 178).
-    kind: "professional" or "mobile", where folders say which; null: all there are.
-    limit: keep only the first `limit` images. longest_side, cache_mb: see `DecodedSource`.
-    key: the setting that a message tells to give.
+    Args:
+        root: the folder where the archives were unpacked. It holds ``train``, ``valid`` and
+            ``test``, or folders such as ``professional_train_2020`` or ``CLIC2020Mobile_test``,
+            each with images at any depth.
+        split: "train" (585 professional, 1048 mobile), "valid" (41, 61) or "test" (250, 178).
+        kind: "professional" or "mobile", where the names of folders tell them apart; ``None``:
+            both.
+        limit: keep only the first ``limit`` images; ``None``: all.
+        longest_side, cache_mb: see ``DecodedSource``.
+        key: name of the setting for ``root``, for the error.
 
-    Raises DataError if the split has no image, naming what was expected and what is there.
+    Raises:
+        DataError: no root is given, it does not exist, an argument is out of range, or the split
+            has no image; the text then says what was expected and what was found.
     """
 
     def __init__(

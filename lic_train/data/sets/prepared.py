@@ -1,4 +1,4 @@
-"""A prepared set is raw pixels in a few large files, of which a crop reads its own rows alone."""
+"""A prepared set is raw pixels in a few large files, of which a crop reads only its own rows."""
 
 from __future__ import annotations
 
@@ -20,22 +20,27 @@ FORMAT = 1  # of manifest and shards
 
 
 class PreparedImages(ImageSource):
-    """The images of a set that `lic data prepare` made.
+    """The images of a set that ``lic data prepare`` made.
 
-    A shard holds the samples of its images one after another, uint8 (H, W, 3), and nothing else. It
-    is mapped into memory: the operating system reads what is asked for and keeps it for all
-    processes alike. Of a set larger than the memory every crop comes from the disk, in whole rows,
-    a megabyte for 256 rows of 1536 pixels: it wants an SSD. Tiles would read a quarter of that, but
-    an image would no longer be a view of its shard.
+    A shard holds the samples of its images one after another, uint8 ``(H, W, 3)``, and nothing
+    else. It is mapped into memory: the operating system reads what is requested and shares it
+    between all processes. If the set is larger than the memory, every crop is read from disk in
+    whole rows, about one megabyte for 256 rows of 1536 pixels, so the disk should be an SSD. Tiles
+    would need a quarter of that, but then an image would not be a view of its shard. Names are
+    those of the source files.
 
-    root: the folder with `manifest.json` and the shards.
-    part: "train" leaves out every `eval_every`-th image, beginning with the first, and "eval" takes
-        those; null takes all.
-    limit: keep only the first `limit` images.
-    Names are those of the files it was made of.
+    Args:
+        root: the folder with ``manifest.json`` and the shards.
+        part: "train" leaves out every ``eval_every``-th image, beginning with the first, and "eval"
+            takes those; ``None``: all.
+        eval_every: at least 2.
+        limit: keep only the first ``limit`` images; ``None``: all.
+        key: name of the setting for ``root``, for the error.
 
-    Raises DataError if the manifest is missing or of another format, or a shard is missing or not
-    as long as the manifest says. `verify` looks at every byte.
+    Raises:
+        DataError: no root is given, the manifest is missing or of another format, a shard is
+            missing or not as long as the manifest says, no image is left, or an argument is out of
+            range. The contents of shards are only checked by ``verify``.
     """
 
     def __init__(
@@ -78,8 +83,10 @@ class PreparedImages(ImageSource):
         return torch.from_numpy(rows.reshape(height, width, 3)).permute(2, 0, 1)
 
     def expect(self, index: int, top: int, bottom: int) -> None:
-        """Have the rows read at once. Touched one by one, those that are not in memory yet come
-        page by page, four times as slowly."""
+        """Have the operating system read the rows ahead in one go.
+
+        Without it, rows that are not in memory yet are read page by page, four times as slowly.
+        """
         if hasattr(mmap, "MADV_WILLNEED"):
             image = self.images[index]
             start = image["offset"] + top * image["width"] * 3
@@ -88,11 +95,15 @@ class PreparedImages(ImageSource):
             self._shard(image["shard"]).madvise(mmap.MADV_WILLNEED, page, length)
 
     def fingerprint(self, index: int) -> int:
-        """The perceptual hash in the manifest."""
+        """Return the 64-bit perceptual hash that the manifest has of an image."""
         return int(self.images[index]["hash"], 16)
 
     def verify(self) -> None:
-        """Read every shard and compare its SHA-256; raises DataError for the first that differs."""
+        """Read every shard and compare its SHA-256 with the manifest's.
+
+        Raises:
+            DataError: a shard differs; the text names the first one.
+        """
         for shard in self.manifest["shards"]:
             digest = file_sha256(self.root / shard["file"])
             if digest != shard["sha256"]:
@@ -136,10 +147,19 @@ def prepared(
     limit: int | None = None,
     longest_side: int | None = None,
 ) -> ImageSource:
-    """A prepared set to train on; its own part, or a folder of images, to evaluate on.
+    """Return a prepared set for training, and for evaluation a part of it or a folder of images.
 
-    Without `eval_root` every `eval_every`-th image is for evaluation. `longest_side` is of the
-    images of `eval_root`. Raises DataError as `PreparedImages` and `ImageFolder` do.
+    Args:
+        root: the prepared set, see ``PreparedImages``.
+        split: "train" or "eval".
+        eval_root: folder of evaluation images; ``None``: every ``eval_every``-th image of ``root``
+            is for evaluation.
+        eval_every: at least 2.
+        limit: keep only the first ``limit`` images; ``None``: all.
+        longest_side: of the images of ``eval_root``, see ``DecodedSource``.
+
+    Raises:
+        DataError: as ``PreparedImages`` and ``ImageFolder``.
     """
     if eval_root is None:
         return PreparedImages(root, checked(split), eval_every, limit)
@@ -149,7 +169,14 @@ def prepared(
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
-    """Raises DataError if it is missing, unreadable or of another format."""
+    """Read the manifest of a prepared set.
+
+    Args:
+        root: folder of the set.
+
+    Raises:
+        DataError: the manifest is missing, unreadable or of another format.
+    """
     path = root / MANIFEST
     if not path.is_file():
         raise DataError(
@@ -166,6 +193,6 @@ def read_manifest(root: Path) -> dict[str, Any]:
 
 
 def file_sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Thumbnails to evaluate on: a fixed grid of squares of each photograph, resized once, kept."""
+"""Thumbnails for evaluation are fixed squares of each photograph, resized once and kept."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from lic_train.errors import DataError
 
 
 class Thumbnails(ImageSource):
-    """`size` x `size` thumbnails of the images of a source, the same ones every time.
+    """The ``size`` x ``size`` thumbnails of the images of a source, always the same ones.
 
-    Of each image, and for each share, the largest centred grid of squares whose side is that share
+    For each image and share, they are the largest centred grid of squares whose side is that share
     of the image's short side, downscaled with Lanczos and never compressed. Squares smaller than
-    `size` are left out, but for the largest one; a `size` x `size` image is its own thumbnail.
+    ``size`` are left out, except for the largest share; a ``size`` x ``size`` image is its own
+    thumbnail. Names are ``<name of the image>#<number in its whole grid>``.
 
-    source: the photographs. It needs no cache of its own.
-    shares: in (0, 1], of the short side.
-    limit: thumbnails at most, taken evenly from the images and from each image's grid.
-    longest_side: as of other sources, an upper bound of `size`.
-    Names are `<name of the image>#<number in its whole grid>`.
+    Args:
+        source: the photographs. It needs no cache of its own.
+        size: side of the thumbnails in pixels, at least 1.
+        shares: in (0, 1], of the short side; at least one.
+        limit: maximum number of thumbnails, taken evenly from the images and from the grid of each
+            image; at least 1, ``None``: all.
+        longest_side: an upper bound of ``size``, as other sources have it; ``None``: none.
 
-    Raises DataError for other values.
+    Raises:
+        DataError: an argument is out of range.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Vimeo-90k as it is unpacked: lists of sequences, and a folder of numbered frames for each."""
+"""Vimeo-90k is read as unpacked: lists of sequences, and a folder of numbered frames for each."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ WHERE = "http://toflow.csail.mit.edu"
 class VimeoFrames(ImageFiles):
     """Single frames of Vimeo-90k as images (Xue et al., arXiv:1711.09078), 448x256 pixels.
 
-    root: the folder that holds `sequences` and `sep_trainlist.txt` (or `tri_trainlist.txt`).
-    split: the published one; "eval" is the test list.
-    frame: which of a sequence, from 1; null: all of them.
-    limit: keep only the first `limit` images. longest_side, cache_mb: see `DecodedSource`.
-    Names are e.g. `00001/0001/im4.png`.
+    Names are e.g. ``00001/0001/im4.png``.
 
-    Raises DataError for another layout, naming what was expected and what is there.
+    Args:
+        root: the folder with ``sequences`` and ``sep_trainlist.txt`` (or ``tri_trainlist.txt``).
+        split: the published one; "eval" is the test list.
+        frame: which frame of each sequence to use, from 1; ``None``: all of them.
+        limit: keep only the first ``limit`` images; ``None``: all.
+        longest_side, cache_mb: see ``DecodedSource``.
+
+    Raises:
+        DataError: an argument is out of range, or the folder has another layout; the text then says
+            what was expected and what was found.
     """
 
     def __init__(
@@ -48,10 +53,17 @@ class VimeoFrames(ImageFiles):
 def sequence_folders(
     root: str | Path | None, split: Split, kinds: Sequence[str]
 ) -> list[tuple[str, Path]]:
-    """Name and folder of every sequence in the published list of the split.
+    """Return name and folder of every sequence in the published list of a split.
 
-    kinds: of which sequences the folder may be. Only the first sequence is looked at: others that
-    are missing name themselves when they are read. Raises DataError for another layout.
+    Only the first sequence is checked: others that are missing cause an error when they are read.
+
+    Args:
+        root: the folder of the set.
+        split: "train", or "eval" for the test list.
+        kinds: which of ``KINDS`` the folder may hold.
+
+    Raises:
+        DataError: no folder is given, ``split`` is unknown, or the folder has another layout.
     """
     layout = " or ".join(f"{KINDS[kind][0]}_trainlist.txt" for kind in kinds)
     advice = f"expected sequences/00001/0001/im1.png and {layout}, as unpacked from {WHERE}"
@@ -74,5 +86,5 @@ def sequence_folders(
 
 
 def frames_per_sequence(folder: Path) -> int:
-    """How many `im<number>.png` a folder has."""
+    """Return how many ``im<number>.png`` files a folder has."""
     return len(list(folder.glob("im*.png")))
