@@ -57,8 +57,7 @@ def build(cfg: DictConfig) -> Experiment:
 
     The evaluator comes first: what it refuses is told before anything costs time.
     """
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    check_settings(plain)
+    check_settings(cfg)
     try:
         pl.seed_everything(cfg.seed, workers=True, verbose=False)
     except (TypeError, ValueError) as error:
@@ -124,7 +123,6 @@ def build_data(overrides: Sequence[str]) -> Any:
     words = [f"data={word}" if "=" not in word else word for word in overrides[:1]]
     with initialize_config_dir(config_dir(), version_base="1.3"):
         cfg = hydra_compose("train", [*words, *overrides[1:]])
-    check_settings(cfg.copy() if False else cfg)
     return instantiate_data(cfg.data)
 
 
@@ -140,7 +138,7 @@ def instantiate_data(node: DictConfig) -> Any:
     """
     taken = set(inspect.signature(get_class(str(node._target_))).parameters)
     settings: Any = OmegaConf.to_container(node, resolve=True)
-    check_settings({"data": settings})
+    check_settings(node, "data")
     known = {"_target_", *taken, *SETTINGS}
     if unknown := [key for key in settings if key not in known]:
         names = ", ".join(sorted(known & {*settings} - {"_target_"}))

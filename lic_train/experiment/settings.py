@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
 
 from lic_train.errors import SettingError
 from lic_train.utils.configs import flat
@@ -35,9 +36,9 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         if self.most == math.inf:
-            return f"a number above {self.least:g}" if self.open else f"{self.least:g} or more"
+            return f"a number above {self.least}" if self.open else f"{self.least} or more"
         ends = "between" if self.open else "from"
-        return f"a number {ends} {self.least:g} {'and' if self.open else 'to'} {self.most:g}"
+        return f"a number {ends} {self.least} {'and' if self.open else 'to'} {self.most}"
 
 
 POSITIVE, SHARE = Range(0, open=True), Range(0, 1)
@@ -83,25 +84,35 @@ RANGES: dict[str, Range] = {
     "model*": Range(-(2**20), 2**20),
 }
 """By their names; the first that fits decides. Numbers of other settings must be finite."""
-PLAIN: dict[str, Any] = {"seed": int, "lmbda": float, "look_every": int, "trainer.precision": str}
+PLAIN: dict[str, Any] = {
+    "seed": int,
+    "lmbda": float,
+    "look_every": int,
+    "trainer.precision": int | str,
+}
 """Types of settings that no constructor has, or another one than ours: "auto" is our precision."""
 
 
-def check_settings(plain: Mapping[str, Any]) -> None:
-    """Look at every setting of a run.
+def check_settings(cfg: DictConfig, at: str = "") -> None:
+    """Look at every setting of a run; those that refer to others after those they refer to.
 
     Args:
-        plain: the resolved config, or a part of it below its own key, ``{"data": ...}``.
+        cfg: the composed config, or a part of it.
+        at: the key of that part.
 
     Raises:
         SettingError: the first setting of a wrong type or out of its range, by its key.
     """
-    leaves = list(flat(plain))
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    raw = dict(flat(OmegaConf.to_container(cfg, resolve=False), at))
+    refer = {key for key, value in raw.items() if isinstance(value, str) and "${" in value}
+    leaves = sorted(flat(plain, at), key=lambda leaf: leaf[0] in refer)
     for key, value in leaves:
         _check_type(key, value, PLAIN.get(key, Any))
-    for path, node in _nodes(plain):
+    for path, node in _nodes(plain, at):
         for name, kind in _arguments(str(node["_target_"])).items():
-            if name in node and (key := f"{path}.{name}") not in PLAIN:
+            key = f"{path}.{name}"
+            if name in node and key not in PLAIN and not (node[name] is None and key in refer):
                 _check_type(key, node[name], kind)
     for key, value in leaves:
         for number in value if isinstance(value, list) else [value]:

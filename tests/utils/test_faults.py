@@ -84,22 +84,42 @@ CASES: dict[str, tuple[list[str], str]] = {
     "not given": ([*SMALL, "model.M=???"], "model.M"),
     "no class": ([*SMALL, "model._target_=lic_train.Nothing"], "lic_train.Nothing"),
     # what constructors refuse
-    "lmbda": ([*SMALL, "lmbda=-1"], "loss: lmbda is -1, it must be above 0"),
-    "lmbda word": ([*SMALL, "lmbda=high"], "loss: "),
+    "lmbda": ([*SMALL, "lmbda=-1"], "lmbda is -1: give a number above 0"),
+    "lmbda word": ([*SMALL, "lmbda=high"], "lmbda is 'high': give a number"),
     "gmm_k": ([*SMALL, "model.gmm_k=0"], "model: gmm_k is 0"),
-    "metric": ([*SMALL, "loss.metric=psnr"], "loss: metric is 'psnr', not one of mse, ms_ssim"),
+    "metric": ([*SMALL, "loss.metric=psnr"], "loss.metric is 'psnr': give 'mse' or 'ms_ssim'"),
     "argument": ([*SMALL, "+model.depth=3"], "model: EDIC.__init__() got an unexpected"),
-    "trainer": ([*SMALL, "trainer.max_steps=-5"], "trainer: `max_steps` must be"),
+    "trainer": ([*SMALL, "trainer.max_steps=-5"], "trainer.max_steps is -5: give 1 or more"),
     "precision": ([*SMALL, "trainer.precision=9"], "trainer: Precision '9' is invalid"),
-    "devices": ([*SMALL, "trainer.accelerator=cpu", "trainer.devices=0"], "trainer: "),
-    "seed": ([*SMALL, "seed=-1"], "seed=-1 cannot be used"),
-    "batch": ([*SMALL, "data.batch_size=0"], "batch_size 0"),
+    "devices": (
+        [*SMALL, "trainer.accelerator=cpu", "trainer.devices=0"],
+        "trainer.devices is 0: give 1",
+    ),
+    "seed": ([*SMALL, "seed=-1"], "seed is -1: give a number from 0 to 4294967295"),
+    "batch": ([*SMALL, "data.batch_size=0"], "data.batch_size is 0: give 1 or more"),
     # what is met later, but before anything long
-    "no steps": ([*SMALL, "trainer.max_steps=0"], "needs trainer.max_steps above 0, not 0"),
-    "endless": ([*SMALL, "trainer.max_steps=-1"], "needs trainer.max_steps above 0, not -1"),
-    "lr": ([*SMALL, "optimizer=adam", "optimizer.net.lr=-1"], "Invalid learning rate: -1"),
+    "no steps": ([*SMALL, "trainer.max_steps=0"], "trainer.max_steps is 0: give 1 or more"),
+    "endless": ([*SMALL, "trainer.max_steps=-1"], "trainer.max_steps is -1: give 1 or more"),
+    "lr": (
+        [*SMALL, "optimizer=adam", "optimizer.net.lr=-1"],
+        "net.lr is -1: give a number from 0",
+    ),
     "optimizer": ([*SMALL, "optimizer=adam", "+optimizer.net.speed=1"], "argument 'speed'"),
     "ms_ssim": ([*SMALL, "loss=ms_ssim"], "set data.crop_size=192 or larger"),
+    # Rows of field_faults.md: each was a traceback, the last one after the training.
+    "workers": ([*SMALL, "data.num_workers=-1"], "data.num_workers is -1: give 0 or more"),
+    "float batch": ([*SMALL, "data.batch_size=2.0"], "data.batch_size is 2.0: give a whole number"),
+    "float crop": ([*SMALL, "data.crop_size=64.5"], "data.crop.size is 64.5: give a whole number"),
+    "never": ([*SMALL, "trainer.val_check_interval=0"], "val_check_interval is 0: give a number"),
+    "sums": (
+        [*SMALL, "+trainer.accumulate_grad_batches=0"],
+        "grad_batches is 0: give 1",
+    ),
+    "images": ([*SMALL, "evaluation.save_images=null"], "save_images is None: give a whole number"),
+    "infinite": ([*SMALL, "lmbda=inf"], "lmbda is inf: give a finite number"),
+    "yes": ([*SMALL, "data.pin_memory=1"], "data.pin_memory is 1: give true or false"),
+    "grammar": ([*SMALL, "data.root=照片"], "has to be quoted: \"data.root='照片'\""),
+    "equals": ([*SMALL, "data.root=a=b"], "has to be quoted: \"data.root='a=b'\""),
     "device": ([*SMALL, "evaluation.device=abacus"], "no device 'abacus' here"),
     "run_dir": ([*SMALL, "run_dir=corrupt/0.png/x"], "0.png/x: Not a directory"),
     # data
@@ -145,7 +165,7 @@ def test_a_real_process_ends_the_same_way(tmp_path: Path) -> None:
     )
     assert done.returncode == 2 and done.stdout == ""
     lines = done.stderr.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("lic_train: error: loss: lmbda is -1"), lines
+    assert len(lines) == 1 and lines[0].startswith("lic_train: error: lmbda is -1"), lines
 
 
 # --- the line itself

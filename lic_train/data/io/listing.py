@@ -1,5 +1,7 @@
-"""The files of a folder that are data: by kind, without what this package wrote, and what is left
-out is said."""
+"""The files of a folder that are data: by kind, and without what this package wrote.
+
+What is left out is said, with counts.
+"""
 
 from __future__ import annotations
 
