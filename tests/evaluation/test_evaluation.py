@@ -229,6 +229,14 @@ def test_csv_loses_nothing_and_has_the_columns_in_order(tmp_path: Path) -> None:
     assert path.read_text().splitlines()[-1] == 'c",pool,0,,16,8,32,2.0,,30.1,,0.1,0.2,cpu,,'
 
 
+def test_a_table_with_a_byte_order_mark_and_names_that_are_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "rd.csv"
+    rd_points.write_csv([point("caf\udce9")], path)
+    assert rd_points.read_csv(path)[0].image == "caf\\udce9"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert rd_points.read_csv(path)[0].image == "caf\\udce9"
+
+
 def test_csv_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rd.csv"
     rd_points.write_csv([point()], path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 from helpers.zoo import REPOSITORY, SHRUNK
-from hydra.errors import HydraException, InstantiationException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -224,3 +227,38 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 130 and capsys.readouterr().err.count("\n") == 1
     with pytest.raises(DataError), one_line("lic", traces=True):
         raise DataError("whoever asked for the trace gets it")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("No API key configured. Use `wandb login` to log in.", "offline=true"),
+        ("Invalid project name 'codecs/edic': cannot contain '/'", "Invalid project name"),
+        ("Run ID cannot contain the characters: :;,#?/'", "Run ID cannot contain"),
+    ],
+)
+def test_what_weights_and_biases_refuses_is_one_line(error: str, line: str) -> None:
+    said = describe(wandb.errors.UsageError(error))
+    assert said is not None and said.startswith("W&B: ") and line in said
+    assert "\n" not in said
+    assert ("wandb login`, or give" in said) == ("API key" in error)
+
+
+HARD = "= , ( ) { } [ ] : # ' \" \\ $ ` ! ~ & | ; < > * ? % @ ^ é 照 +".split()
+
+
+@pytest.mark.parametrize("character", [*HARD, " ", "${", "=,()"])
+def test_what_hydra_cannot_take_is_answered_with_what_it_can(character: str) -> None:
+    """Either Hydra takes the argument as it is, or our line tells one that means the same."""
+    value = f"x{character}y"
+    parser = OverridesParser.create()
+    try:
+        (parsed,) = parser.parse_overrides([f"data.root={value}"])
+        if parsed.is_sweep_override() or parsed.value() != value:
+            return  # another meaning, that of the grammar
+    except OverrideParseException as error:
+        said = describe(error)
+        assert said is not None and "has to be quoted: " in said
+        (word,) = shlex.split(said.rpartition("has to be quoted: ")[2])
+        (parsed,) = parser.parse_overrides([word])
+    assert str(parsed.value()).replace("\\\\", "\\") == value
