@@ -29,6 +29,8 @@ LENGTH = ("trainer.max_steps", "scheduler.steps", "data.steps")
 FREE = ("evaluation.*", "trainer.max_time", "trainer.val_check_interval", "trainer.profiler*")
 SHAPE = ("data.batch_size", "ranks.*", "trainer.accumulate_grad_batches")
 """What a step is made of: a change is said when the checkpoint is read."""
+WEIGHTS = "(weights)"
+"""Ends the key of what is compared only where both are known: they may have been deleted."""
 NAMED = 4
 """Differences that a message names."""
 
@@ -55,7 +57,7 @@ def claimed(cfg: DictConfig) -> Iterator[Path]:
         run_dir = _free(run_dir)
         cfg.run_dir = str(run_dir)
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    settings = identity.settings(plain) | _files(plain, run_dir)
+    settings = identity.settings(plain) | _files(plain, run_dir) | _weights(plain)
     _refuse_other(run_dir, settings)
     made = not run_dir.exists()
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -100,6 +102,15 @@ def _files(config: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
             files = [(str(p.relative_to(root)), p.stat().st_size) for p in paths if p.is_file()]
             found[f"data.{key} (files)"] = identity.digest(sorted(files))
     return found
+
+
+def _weights(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Which weights the run starts from, where they still are."""
+    return {
+        f"init_from.{label} {WEIGHTS}": identity.of_weights(Path(str(start["run"])).expanduser())
+        for label, start in (config.get("init_from") or {}).items()
+        if isinstance(start, Mapping) and start.get("run")
+    }
 
 
 def _free(run_dir: Path) -> Path:
@@ -149,7 +160,14 @@ def _refuse_other(run_dir: Path, settings: Mapping[str, Any]) -> None:
         keys = sorted({*old, *settings})
     else:  # of a version that had fewer settings
         keys = sorted({*old} & {*settings})
-    differ = [key for key in keys if old.get(key) != settings.get(key) and not _may_change(key)]
+    longer = old.get(LENGTH[0]) != settings.get(LENGTH[0])
+    differ = [
+        key
+        for key in keys
+        if old.get(key) != settings.get(key)
+        and not _may_change(key, longer)
+        and not (key.endswith(WEIGHTS) and not (old.get(key) and settings.get(key)))
+    ]
     if differ:
         named = [f"{key} {_said(old, key)} -> {_said(settings, key)}" for key in differ[:NAMED]]
         rest = f" and {len(differ) - NAMED} more" if len(differ) > NAMED else ""
@@ -191,5 +209,7 @@ def _said(settings: Mapping[str, Any], key: str) -> str:
     return str(settings.get(key, "nothing"))[:60]
 
 
-def _may_change(key: str) -> bool:
-    return any(fnmatchcase(key, name) for name in (*LENGTH, *FREE, *SHAPE))
+def _may_change(key: str, longer: bool) -> bool:
+    """What follows from the number of batches may change with it, not alone."""
+    free = (*FREE, *SHAPE, *(LENGTH if longer else ()))
+    return any(fnmatchcase(key, name) for name in free)

@@ -35,6 +35,7 @@ def typed(key: str, value: object) -> str:
     text = str(value)
     if re.fullmatch(r"[A-Za-z0-9_./+-]+", text):
         return f"{key}={text}"
-    inner = text.replace("\\", "\\\\").replace("'", "\\'")
+    # Within quotes a backslash is itself, except before a quote.
+    inner = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + "\\'" * bool(m[2]), text)
     whole = f"{key}='{inner}'"
     return shlex.quote(whole) if re.search(r'[$`"\\!]', whole) else f'"{whole}"'

@@ -119,7 +119,7 @@ def _decode_open(file: BinaryIO, size: int, name: str) -> Picture:
             raise DataError("is empty (0 bytes); copy it again or remove it")
         try:
             return _decode_guarded(file)
-        except (DataError, UnidentifiedImageError):
+        except DataError:
             raise
         except Exception:
             file.seek(0)
