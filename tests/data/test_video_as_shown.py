@@ -104,3 +104,20 @@ def test_odd_sides_beside_x264() -> None:
     assert coded.pixels.shape == clip.shape
     off = (coded.pixels.float() - clip.float()).abs()
     assert off.mean() < 2 and off[..., -1].mean() < 3 and off[..., -1, :].mean() < 3
+
+
+def test_recordings_that_were_joined_are_told(tmp_path: Path) -> None:
+    """Of two in one file the times begin again, and with them the numbers of frames."""
+    film = tmp_path / "x.mp4"
+    odd_videos.film(film, 8)
+    with av.open(str(film)) as old, av.open(str(tmp_path / "x.ts"), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+    once = (tmp_path / "x.ts").read_bytes()
+    (tmp_path / "twice.ts").write_bytes(2 * once)
+    assert len(VideoFile(tmp_path / "x.ts")) == 8
+    with pytest.raises(DataError, match="the same time of several frames"):
+        VideoFile(tmp_path / "twice.ts")

@@ -128,6 +128,8 @@ def _shown(packets: Iterable[Any]) -> list[int]:
         if begun and not packet.is_discard and (packet.pts >= first or not before):
             times.append(packet.pts)
         before = before or not begun
+    if len(set(times)) < len(times):
+        raise DataError("says the same time of several frames; convert it to y4m or mp4")
     return sorted(times)
 
 
