@@ -155,7 +155,8 @@ def test_100_settings(
 
 
 RECORDS = ("run.lock", "run.json")
-CHANGES = """lmbda=0.5 seed=7 model.N=9 model.M=17 model.gmm_k=2 model.start=random data.batch_size=3
+CHANGES = """\
+lmbda=0.5 seed=7 model.N=9 model.M=17 model.gmm_k=2 model.start=random data.batch_size=3
 data.crop_size=96 data.eval_crop=96 data.late_scale=1 data.late_share=0.5 data.train.limit=2
 data.eval.limit=1 data.crop.min_scale=0.9 data.crop.transpose=true data.corrupt=fail
 data.small=skip optimizer.net.lr=0.01 optimizer.net.adam_lr=0.02 optimizer.aux.lr=0.2
@@ -163,7 +164,8 @@ scheduler.warmup=1 optimizer=adam scheduler=constant loss=mse_fast module.clip_n
 module.channels_last=false evaluation.anchors=[webp] name=other freeze=[g_a] callbacks=ema
 data.train.longest_side=100 model.start_lmbda=0.1 model.quantise=ste
 data.crop.horizontal_flip=false data.steps=9 scheduler.steps=9 trainer.precision=32-true
-data=thumbnails model=mean_scale""".split()
+data=thumbnails model=mean_scale
+""".split()
 
 
 def test_50_pairs_of_a_run_and_a_changed_setting(run: Path) -> None:

@@ -131,9 +131,10 @@ class _Kept:
         self._results: dict[str, dict[str, Any]] = {}
         self._new = False
         if self._path:
-            with suppress(OSError, ValueError):  # none yet, or damaged: measured again
+            # None yet, or damaged: measured again.
+            with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
                 kept = json.loads(self._path.read_text())
-                self._results = {k: {m: v[m] for m in MEASURED} for k, v in kept.items()}
+                self._results = {k: _believable(v) for k, v in kept.items()}
 
     def at(self, quality: int) -> dict[str, Any]:
         """The columns of ``MEASURED`` at a quality, measured at the first call."""
@@ -154,7 +155,22 @@ class _Kept:
         """Keep what is new; a cache that cannot be written only costs time."""
         if self._path and self._new:
             with suppress(OSError):
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 write_whole(self._path, json.dumps(self._results).encode())
+
+
+def _believable(kept: dict[str, Any]) -> dict[str, Any]:
+    """What a cache says of one file, if it can be: another user may have written it.
+
+    Raises:
+        ValueError, TypeError, KeyError: it cannot.
+    """
+    found = {name: kept[name] for name in MEASURED}
+    if not isinstance(found["bytes"], int) or isinstance(found["bytes"], bool):
+        raise TypeError
+    if found["bytes"] < 1 or any(not isinstance(v, int | float) or v < 0 for v in found.values()):
+        raise ValueError
+    return found
 
 
 def _measured(task: tuple[_Kept, int]) -> dict[str, Any] | str:

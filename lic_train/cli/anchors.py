@@ -34,6 +34,7 @@ def run(options: argparse.Namespace) -> None:
     import sys
 
     from rich.console import Console
+    from rich.markup import escape
 
     from lic_train.anchors.choose import choose
     from lic_train.anchors.image import ANCHORS
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     dataset = options.folder.resolve().name
     written = ("rd_points.csv", "rd_summary.json", "anchors.json", "figures")
     with claimed_output(options.out, written, options.force):
-        with Console(stderr=True).status(f"coding {len(signals)} images of {dataset}"):
+        with Console(stderr=True).status(f"coding {len(signals)} images of {escape(dataset)}"):
             points, missing = anchor_rows(
                 chosen,
                 signals,

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from lic_train.errors import BitstreamError
+from lic_train.utils.limits import max_pixels, too_many_pixels
 
 MAGIC = b"LIC"
 VERSION = 1
@@ -114,6 +115,8 @@ class Bitstream:
         *shape, rate, count = values
         if rank not in (4, 5) or count > len(body) or not 0 < _product(shape) <= MAX_SAMPLES:
             raise BitstreamError(f"the stream's header is malformed (shape {tuple(shape)})")
+        if shape[-2] * shape[-1] > max_pixels():
+            raise BitstreamError(too_many_pixels(f"an image of {shape[-1]}x{shape[-2]}"))
         lengths, position = read_varints(body, position, count)
         return cls((), tuple(shape), rate, body[4 : 4 + FINGERPRINT_BYTES]), lengths, position
 

@@ -22,8 +22,9 @@ OURS = re.compile(r"lic_train\.modules\.(codecs|layers)(\.[a-z][a-z0-9_]*)+\.[A-
 """Full names of codecs and layers."""
 FOREIGN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 """What ``--trust`` takes: ``package.module:Class``."""
-LARGEST = 4096
-"""Of every whole number among the arguments: widths, depths and counts are far below."""
+LARGEST = 1024
+"""Of every whole number among the arguments: widths, depths and counts are below. Two widths of
+this size build in seconds and a gigabyte, not in minutes."""
 LARGER = {"queries": 1 << 24}
 """Arguments that are no size of the network."""
 DEEPEST, MOST = 12, 2000

@@ -142,6 +142,9 @@ def load_weights(part: nn.Module, directory: Path, name: str = "") -> None:
             f"the weights of {directory} do not fit {name or 'the codec'}: {len(differ)} differ, "
             f"e.g. {one}, {_shape(shapes, one)} instead of {_shape(expected, one)}"
         )
+    for key, tensor in found.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{key} of {directory} holds numbers that are not finite")
     part.load_state_dict(found, strict=False)
 
 

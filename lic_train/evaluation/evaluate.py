@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
 from lic_train.anchors.choose import choose
 from lic_train.anchors.image import JPEG
@@ -101,7 +102,7 @@ class Evaluator:
         rank, _ = rank_and_world_size()
         console = Console(stderr=True, quiet=rank > 0)
         codec = load_codec(model_dir, self.device, overrides, self.trust)
-        with console.status(f"coding {len(signals)} images of {labels.dataset} to files"):
+        with console.status(f"coding {len(signals)} images of {escape(labels.dataset)} to files"):
             coded = self._code(codec, model_dir, signals, labels, out_dir)
         if rank > 0:
             return coded

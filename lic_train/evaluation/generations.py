@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -259,7 +260,7 @@ def report(
         LicError: as :func:`plan` and :func:`reencode`.
     """
     rates = plan(codec, rounds, rate)
-    with Console(stderr=True).status(f"coding {dataset} again and again"):
+    with Console(stderr=True).status(f"coding {escape(dataset)} again and again"):
         rows = reencode(
             codec,
             signals,

@@ -17,6 +17,9 @@ from lic_train.errors import DataError
 from lic_train.rd import metrics
 from lic_train.utils.files import write_whole
 
+FORMULA = tuple("=+-@\t\r")
+"""First characters of texts that spreadsheets run."""
+
 
 @dataclass(frozen=True)
 class RDPoint:
@@ -59,9 +62,14 @@ def write_csv(points: Sequence[Any], path: Path, row: Any = RDPoint) -> None:
     writer.writerow(columns)
     for point in points:
         values = [getattr(point, c) for c in columns]
-        writer.writerow(["" if v is None or v != v else v for v in values])
+        writer.writerow(["" if v is None or v != v else _cell(v) for v in values])
     # A name whose bytes are no UTF-8, e.g. of a folder, is written as \\xE9.
     write_whole(path, text.getvalue().encode(errors="backslashreplace"))
+
+
+def _cell(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula gets a quote in front."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in FORMULA else value
 
 
 def read_csv(path: Path) -> list[RDPoint]:
@@ -78,7 +86,7 @@ def read_csv(path: Path) -> list[RDPoint]:
 
     def value(column: str, text: str) -> Any:
         if column in texts:
-            return text
+            return text[1:] if text[:1] == "'" and text[1:2] in FORMULA else text
         if column in integers:
             return int(text)
         if not text:

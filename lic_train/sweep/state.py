@@ -179,14 +179,19 @@ def about(point: Path) -> dict[str, Any]:
         ValueError: its ``model.yaml`` is damaged.
     """
     loaded = read_yaml(point / "model.yaml")
-    found: dict[str, Any] = loaded["about"]
+    found = loaded.get("about") if isinstance(loaded, dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+        raise ValueError("it says nothing about itself")
     return found
 
 
 def _results(point: Path) -> tuple[int | None, float | None, float | None]:
     """Step, bpp and PSNR at the finest rate of a finished point."""
-    said = about(point)
-    rows = read(point / "rd_summary.json").get("points", [])
-    own = [row for row in rows if row["codec"] == said["name"]]
-    finest: dict[str, Any] = max(own, key=lambda row: row["rate"], default={})
+    try:
+        said = about(point)
+        rows = read(point / "rd_summary.json").get("points", [])
+        own = [row for row in rows if row["codec"] == said["name"]]
+        finest: dict[str, Any] = max(own, key=lambda row: row["rate"], default={})
+    except (OSError, ValueError, TypeError, KeyError):  # damaged: the numbers stay empty
+        return None, None, None
     return said.get("steps"), finest.get("bpp"), finest.get("psnr")

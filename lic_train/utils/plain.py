@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-MOST_BYTES = 4 << 20
-DEEPEST, MOST_NODES = 40, 100_000
+MOST_BYTES = 256 << 10
+DEEPEST, MOST_NODES, LONGEST = 40, 5_000, 10_000
+"""Levels, values and characters of one value: reading takes a second at most."""
 
 
 class NotPlainError(ValueError):
@@ -25,7 +26,7 @@ def read_yaml(path: Path) -> Any:
         NotPlainError: it is too large, too deep, holds aliases or tags, or is not YAML.
     """
     if path.stat().st_size > MOST_BYTES:
-        raise NotPlainError(f"it is larger than {MOST_BYTES >> 20} MB")
+        raise NotPlainError(f"it is larger than {MOST_BYTES >> 10} KB")
     try:
         text = path.read_bytes().decode()
         _within_bounds(text)
@@ -50,6 +51,8 @@ def _within_bounds(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         nodes += 1
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST:
+            raise NotPlainError("it holds a value that is too long")
         if depth > DEEPEST or nodes > MOST_NODES:
             raise NotPlainError("it is nested too deeply or holds too many values")
 

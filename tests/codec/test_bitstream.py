@@ -68,7 +68,8 @@ def test_the_layout_is_the_documented_one() -> None:
     assert SMALL.to_bytes() == seal(body + b"latents" + b"z")
 
 
-def test_whatever_is_written_is_read() -> None:
+def test_whatever_is_written_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIC_MAX_PIXELS", str(2**32))
     draw = random.Random(0)
     for _ in range(500):
         # Sides from one to five bytes as varints, as long as the product is allowed.

@@ -19,10 +19,13 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lic_train.codec.bitstream import Bitstream
 from lic_train.codec.blueprint import blueprint, foreign_targets, trusted_targets
-from lic_train.codec.export import CONFIG, WEIGHTS, load_codec, ready_copy, save_codec
-from lic_train.errors import ModelError
+from lic_train.codec.export import CONFIG, WEIGHTS, load_codec, load_weights, ready_copy, save_codec
+from lic_train.errors import BitstreamError, ModelError
 from lic_train.evaluation.decoder_process import DecoderProcess
+from lic_train.utils.faults import one_line
+from lic_train.utils.plain import NotPlainError, read_yaml
 
 OURS = "lic_train.modules.codecs.mean_scale.MeanScale"
 MODELS: dict[str, Any] = {
@@ -301,3 +304,52 @@ def test_a_model_of_version_0_1_loads(
     (tmp_path / CONFIG).write_text("\n".join(lines))
     loaded = load_codec(tmp_path)
     assert all(torch.equal(t, codec.state_dict()[n]) for n, t in loaded.state_dict().items())
+
+
+# --- bounds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + ", ".join("1" for _ in range(10_000)) + "]",
+        "a: " + ":".join("59" for _ in range(10_000)),
+        "a: " + "x" * 20_000,
+        "a: x\n" * 60_000,
+    ],
+    ids=["many values", "base 60", "one long value", "large"],
+)
+def test_text_that_takes_long_to_read_is_refused_at_once(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(NotPlainError):
+        read_yaml(tmp_path / "x.yaml")
+
+
+def test_widths_that_take_minutes_to_build_are_refused() -> None:
+    target = "lic_train.modules.codecs.mean_scale.MeanScale"
+    with pytest.raises(ModelError, match="4096"):
+        blueprint({"_target_": target, "N": 4096, "M": 4096})
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 33000, 33000), (1, 3, 1, 1_400_000_000)])
+def test_a_header_asks_for_no_more_pixels_than_are_allowed(shape: tuple[int, ...]) -> None:
+    data = Bitstream((b"x" * 20,), shape, 0, bytes(6)).to_bytes()
+    with pytest.raises(BitstreamError, match=r"more than 89478485 pixels.*LIC_MAX_PIXELS"):
+        Bitstream.from_bytes(data)
+
+
+def test_a_line_is_short_and_no_escape_sequence(capsys: pytest.CaptureFixture[str]) -> None:
+    noise = "\x1b[31m" + "x" * 10_000
+    with pytest.raises(SystemExit), one_line("lic"):
+        raise ModelError(noise)
+    said = capsys.readouterr().err
+    assert len(said) < 2100 and "\x1b" not in said and said.startswith("lic: error: ?[31mxxx")
+
+
+def test_weights_to_start_from_are_finite(zoo: Zoo, tmp_path: Path) -> None:
+    codec = zoo.ready_own("mean_scale")
+    first = next(codec.parameters())
+    first.data[(0,) * first.ndim] = torch.nan
+    save_codec(tmp_path, codec, zoo.config("mean_scale"))
+    with pytest.raises(ModelError, match="not finite"):
+        load_weights(zoo.build("mean_scale"), tmp_path)

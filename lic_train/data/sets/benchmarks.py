@@ -54,10 +54,13 @@ class Kodak(ImageFiles):
             found = f"{24 - len(missing)} of 24 (no {missing[0]})" if len(missing) < 24 else ""
             raise DataError(f"{folder}: {advice}; found {found or listing(folder)}")
         for path in paths:
-            with Image.open(path) as image:
-                if set(image.size) != {512, 768}:
+            try:
+                with Image.open(path) as image:
                     width, height = image.size
-                    raise DataError(f"{path}: expected 768x512 or 512x768, found {width}x{height}")
+            except OSError:
+                continue  # whoever reads it says what it is
+            if {width, height} != {512, 768}:
+                raise DataError(f"{path}: expected 768x512 or 512x768, found {width}x{height}")
         super().__init__(named(first_of(paths, limit), folder), longest_side, cache_mb)
 
 

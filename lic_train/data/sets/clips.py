@@ -245,6 +245,7 @@ def clips(
         DataError: a folder is missing or holds no videos, a single file would have to be split, or
             as ``VideoClips``.
     """
+    checked(split)
     place = eval_root if split == "eval" and eval_root is not None else root
     if place is None:
         files = [_sample(file) for file in SAMPLE_CLIPS[checked(split)]]
@@ -257,6 +258,8 @@ def clips(
         elif split == "train":
             held_out = {path.resolve() for _, path in _videos(Path(eval_root).expanduser())}
             files = [(name, path) for name, path in files if path.resolve() not in held_out]
+            if not files:
+                raise DataError(f"{root}: every video is in eval_root as well; give two folders")
     return VideoClips(files, **options)
 
 

@@ -107,11 +107,16 @@ def thumbnail_images(
     Raises:
         DataError: as ``PixelBatches`` and ``photographs``.
     """
+    checked(split)
     place = eval_root if split == "eval" and eval_root is not None else root
     if place is not None and batch_files(Path(place).expanduser(), split):
         return PixelBatches(place, split, limit)
     options: dict[str, Any] = {"limit": limit, "longest_side": longest_side, "cache_mb": cache_mb}
-    if root is not None and eval_root is not None and batch_files(Path(eval_root), "eval"):
+    if (
+        root is not None
+        and eval_root is not None
+        and batch_files(Path(eval_root).expanduser(), "eval")
+    ):
         return ImageFolder(root, **options)  # beside a file of evaluation images: all of it
     return photographs(root, split, eval_root, eval_every, **options)
 
