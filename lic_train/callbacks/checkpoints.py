@@ -140,8 +140,8 @@ def _write_whole(trainer: pl.Trainer, path: Path, previous: Path | None = None) 
         raise Leaving
     if fault:
         raise TrainingError(
-            f"{path} cannot be written ({fault}) after batch {trainer.global_step}: the last whole "
-            "checkpoint is untouched; make room and give the same command again"
+            f"{path} cannot be written ({fault}) after batch {trainer.global_step}: a "
+            "checkpoint that was there is untouched; make room and give the same command again"
         )
 
 

@@ -21,15 +21,18 @@ class Progress(TQDMProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         super().on_train_start(trainer, *_)
-        bar = self.train_progress_bar
-        # A run that resumes within an epoch never meets the start of one, which sets the total.
-        bar.total = self.total_train_batches
-        bar.initial = bar.n = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        bar.set_description("train")
+        self._place(trainer)  # a run that resumes within an epoch never meets the start of one
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         super().on_train_epoch_start(trainer, *_)
-        self.train_progress_bar.set_description("train")
+        self._place(trainer)
+
+    def _place(self, trainer: pl.Trainer) -> None:
+        """Begin where the run does: of how many batches, and at which one its rate is counted."""
+        bar = self.train_progress_bar
+        bar.total = self.total_train_batches
+        bar.initial = bar.n = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        bar.set_description("train")
 
     def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
         logged = trainer.callback_metrics

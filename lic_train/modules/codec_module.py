@@ -146,7 +146,7 @@ class CodecModule(pl.LightningModule):
         value, images = bad[0] if bad else (loss, names)
         self._stop(
             f"the loss is {value} at step {self.global_step}, images {', '.join(images)}: lower "
-            "optimizer.net.lr or look at these images; the last checkpoint is whole"
+            "optimizer.net.lr or look at these images; a checkpoint written before is whole"
         )
 
     def _stop(self, why: str) -> None:

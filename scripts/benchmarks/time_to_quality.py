@@ -135,7 +135,7 @@ def main() -> None:
                     pace = seconds_per_batch(overrides, options.out)
                     steps = max(WARM, int(60 * minutes / pace))
                     more = [f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}"]
-                    command = [sys.executable, "-m", "lic_train", *overrides, *more]
+                    command = [sys.executable, "-P", "-m", "lic_train", *overrides, *more]
                     subprocess.run([*command, f"hydra.run.dir='{run_dir}'"], check=True)
                 rows += rows_of(run_dir, recipe, lmbda, minutes)
                 runs.setdefault((recipe, minutes), []).append(run_dir)

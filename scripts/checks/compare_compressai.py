@@ -45,7 +45,7 @@ def theirs(run: Path, folder: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "state.pth"
         torch.save(state, path)
-        command = [sys.executable, "-W", "ignore", "-m", "compressai.utils.eval_model"]
+        command = [sys.executable, "-P", "-W", "ignore", "-m", "compressai.utils.eval_model"]
         command += ["checkpoint", str(folder), "-a", architecture, "-p", str(path), "--no-update"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     results = json.loads(done.stdout[done.stdout.index("{") :])["results"]

@@ -60,7 +60,15 @@ def start(name: str, run: Path) -> int:
     Ranks need the real command, as Lightning starts it again for each. One process is forked off
     this one, where imports are done: seconds less in each life.
     """
-    command = [sys.executable, "-m", "lic_train", *RUNS[name], *COMMON, f"hydra.run.dir={run}"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "lic_train",
+        *RUNS[name],
+        *COMMON,
+        f"hydra.run.dir={run}",
+    ]
     if pid := os.fork():
         return pid
     os.setsid()

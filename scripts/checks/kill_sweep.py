@@ -33,7 +33,16 @@ SMALL = [
 
 def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
     """The one line, of a session of its own."""
-    command = [sys.executable, "-m", "lic_train", "-m", *SMALL, f"lmbda={LAMBDAS}", *overrides]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "lic_train",
+        "-m",
+        *SMALL,
+        f"lmbda={LAMBDAS}",
+        *overrides,
+    ]
     return subprocess.Popen([*command, f"hydra.sweep.dir={folder}"], start_new_session=True)
 
 

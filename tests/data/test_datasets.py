@@ -74,7 +74,8 @@ def test_clic(trees: Path, tmp_path: Path) -> None:
     for split in ("train", "valid"):  # all archives unpacked in one place
         shutil.copytree(root / f"mobile_{split}_2020" / split, tmp_path / split)
     assert len(Clic(tmp_path, "train")) == 2
-    refused(lambda: Clic(tmp_path, "test"), "in a folder test", "found train/, valid/")
+    shutil.copytree(tmp_path / "valid", tmp_path / "latest")  # is no "test", though it ends so
+    refused(lambda: Clic(tmp_path, "test"), "in a folder test", "found latest/, train/, valid/")
     refused(lambda: Clic(tmp_path, "train", "mobile"), "mobile_train_2020")
     refused(lambda: Clic(tmp_path, "eval"), "train, valid or test")  # type: ignore[arg-type]
     refused(lambda: Clic(None, "train"), "data.root=FOLDER", "compression.cc")

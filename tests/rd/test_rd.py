@@ -88,6 +88,14 @@ def test_a_coarse_layer_is_not_compared_with_full_size_images() -> None:
     assert isinstance(table.caption, str) and "rate 0: of another size than JPEG" in table.caption
 
 
+def test_points_of_infinite_psnr_are_said_and_not_compared_with() -> None:
+    """A flat image is coded without loss by all but the coarsest JPEG."""
+    points = [*rows("jpeg", [(0.1, 23.95), (0.2, math.inf), (0.3, math.inf)])]
+    table = results_table([*points, row("mine", 0, 0.15, 29.22)], "mine")
+    assert isinstance(table.caption, str) and "inf dB" not in table.caption
+    assert "23.95 to 23.95 dB (2 of its 3 points are lossless" in " ".join(table.caption.split())
+
+
 def test_nearest_is_by_mean_rate() -> None:
     assert rd.nearest(rows("jpeg", VTM), 0.3) == 2
     assert rd.nearest(rows("jpeg", VTM), 99.0) == 7

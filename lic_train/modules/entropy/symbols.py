@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import Any
 
@@ -15,6 +16,8 @@ from lic_train.errors import BitstreamError, ModelError
 CHECK_BYTES = 4
 PRECISION = 16
 """Bits of a table's probabilities."""
+LEAST_BITS = -math.log2(1 - 2.0**-PRECISION)
+"""What any symbol costs at least."""
 BYPASS = 4
 """Bits at a time in which the coder writes what lies outside a table, as it is."""
 
@@ -52,6 +55,10 @@ def encode_symbols(symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> 
     """
     if symbols.size and max(int(symbols.max()), -int(symbols.min())) >= FARTHEST:
         raise ModelError("a latent is too far from its mean to be coded: the training has diverged")
+    if symbols.size == 1:
+        # The library keeps room for a word a symbol, and its last state takes two: with a single
+        # symbol it writes beyond. A second one follows that nobody decodes.
+        symbols, indexes = symbols.repeat(2), indexes.repeat(2)
     encoder = BufferedRansEncoder()
     encoder.encode_with_indexes(symbols.tolist(), *tables.used_by(indexes))
     return encoder.flush()
@@ -80,10 +87,26 @@ def table_bits(
     return bits, escaped
 
 
+def refuse_short(chunk: bytes, count: int) -> None:
+    """Refuse a chunk that cannot hold so many symbols, before anything is computed for it.
+
+    No symbol of a table has a probability above 1 - 2^-16, so that each takes 2.2e-5 bits; the
+    coder's last state, 8 bytes, is left out of account.
+
+    Raises:
+        BitstreamError: it is too short.
+    """
+    if count * LEAST_BITS > 8 * (len(chunk) + 8):
+        raise BitstreamError(
+            f"{len(chunk)} bytes cannot hold {count} latents: the stream's header is malformed"
+        )
+
+
 class SymbolDecoder:
     """Decodes one chunk of :func:`encode_symbols` piece by piece, in the order it was coded."""
 
     def __init__(self, chunk: bytes, tables: Tables, count: int) -> None:
+        refuse_short(chunk, count)
         # The library reads past the end of a chunk that is too short for `count` symbols: 4 bytes
         # for each and, for an escape whose length is nonsense, up to 15 times the chunk's.
         self._decoder: Any = RansDecoder()

@@ -21,6 +21,7 @@ from lic_train.modules.entropy.symbols import (
     Tables,
     encode_symbols,
     information,
+    refuse_short,
     seal,
     table_bits,
     unseal,
@@ -115,9 +116,10 @@ class GaussianCodec(HyperpriorCodec):
 
     def decode_latents(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor:
         chunk, checksum = unseal(chunks[0])
-        z_hat = self.decode_side(chunks[1:], size)
         channels: Any = self.g_s[0].in_channels  # type: ignore[index]
         count = size[0] * size[1] * channels
+        refuse_short(chunk, count)
+        z_hat = self.decode_side(chunks[1:], size)
         decoder = SymbolDecoder(chunk, Tables(self.gaussian_conditional), count)
 
         def code(positions: Tensor, scales: Tensor, means: Tensor) -> Tensor:
