@@ -6,6 +6,11 @@ import os
 import runpy
 from pathlib import Path
 
+# Before torch is imported, here and in every process that a test starts: two workers share the
+# cores, and threads that spin while they wait for a core make a training thirty times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 from helpers.zoo import SCRIPTS, Zoo
 
