@@ -64,7 +64,7 @@ RANGES: dict[str, Range] = {
         f"trainer.{key}": Range(1)
         for key in (
             *("accumulate_grad_batches", "log_every_n_steps", "num_nodes"),
-            *("check_val_every_n_epoch", "min_steps", "min_epochs", "devices"),
+            *("check_val_every_n_epoch", "min_steps", "min_epochs"),
         )
     },
     **{f"optimizer.*.{key}": Range(0, 1e6) for key in ("lr", "adam_lr", "weight_decay", "eps")},

@@ -96,7 +96,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "precision": ([*SMALL, "trainer.precision=9"], "trainer: Precision '9' is invalid"),
     "devices": (
         [*SMALL, "trainer.accelerator=cpu", "trainer.devices=0"],
-        "trainer.devices is 0: give 1",
+        "trainer: `Trainer(devices=0)`",
     ),
     "seed": ([*SMALL, "seed=-1"], "seed is -1: give a number from 0 to 4294967295"),
     "batch": ([*SMALL, "data.batch_size=0"], "data.batch_size is 0: give 1 or more"),
