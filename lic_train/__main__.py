@@ -32,7 +32,7 @@ def train(cfg: DictConfig) -> None:
 
 
 def sweep_arguments() -> argparse.Namespace | None:
-    """The command line, if it asks for a sweep; Hydra's own multirun could not go on with one."""
+    """The command line, if it asks for a sweep; Hydra's own multirun could not resume one."""
     arguments = get_args_parser().parse_intermixed_args()
     asked = arguments.multirun or any(
         override.startswith(("sweep=", "hydra.mode=MULTIRUN")) for override in arguments.overrides

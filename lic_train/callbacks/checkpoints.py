@@ -214,7 +214,7 @@ def newest_checkpoint(last: Path, module: pl.LightningModule) -> Path | None:
         if shapes != {name: tensor.shape for name, tensor in state.items()}:
             raise ModelError(f"{path} is a checkpoint of another model: {advice}")
         if damaged and getattr(rank_zero_only, "rank", 0) == 0:
-            print(f"{damaged}: going on from {path.name} at step {step}", file=sys.stderr)
+            print(f"{damaged}: resuming from {path.name} at step {step}", file=sys.stderr)
         return path
     if damaged:
         raise ModelError(f"{damaged}: {advice}")

@@ -58,7 +58,7 @@ def stream_of(path: Path, codec: Codec | None = None) -> Iterator[Bitstream]:
             if codec is None:
                 raise
             stream = _salvaged(codec, data, error)
-            print(f"{path}: {error}; going on with what is whole", file=sys.stderr)
+            print(f"{path}: {error}; decoding what is whole", file=sys.stderr)
         yield stream
     except BitstreamError as error:
         raise BitstreamError(f"{path}: {error}") from None

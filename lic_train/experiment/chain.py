@@ -1,4 +1,4 @@
-"""A chain of experiments, each started from the run before it: one command, which can go on."""
+"""A chain of experiments, each started from the run before it: one command that can be resumed."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def _run(cfg: DictConfig, run_dir: Path) -> Path:
             conclude(points, str(cfg.name), run_dir)
     except Stopped as stop:
         folder = typed("hydra.run.dir", run_dir)
-        again = f"the same command with {folder} goes on"
+        again = f"the same command with {folder} resumes it"
         queued = requeue() if stop.signum == signal.SIGUSR1 else ""
         line = f"lic_train: stopped by {stop.signum.name} after batch {stop.step}; {again}"
         print("; ".join(filter(None, (queued, line))), file=sys.stderr)

@@ -14,7 +14,7 @@ from lic_train.utils.files import write_whole
 def wandb_run(save_dir: str | Path, **options: Any) -> WandbLogger:
     """W&B's logger with the id that this folder's first life was given.
 
-    Online, the run is gone on with; offline, every life leaves a folder of its own, and `wandb
+    Online, the run is resumed; offline, every life leaves a folder of its own, and `wandb
     sync` puts those of one id together.
 
     Args:

@@ -46,7 +46,7 @@ def main(arguments: Any) -> int:
             run(planned)
         except (KeyboardInterrupt, _Terminated) as stop:
             launcher.stop()
-            print(f"sweep stopped: {launcher.on_stop}; the same command goes on with "
+            print(f"sweep stopped: {launcher.on_stop}; the same command resumes "
                   f"{planned.directory}", file=sys.stderr)  # fmt: skip
             return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
         except BaseException:
@@ -86,7 +86,7 @@ def run(planned: Plan) -> None:
                     continue
                 launcher.start(point.directory)
             goes_on = (point.directory / CHECKPOINT).is_file()
-            word = "runs already" if point in living else "goes on" if goes_on else "begins"
+            word = "runs already" if point in living else "resumes" if goes_on else "begins"
             say(f"{point.label:{width}}  {word}")
             waiting.remove(point)
             running.append(point)

@@ -3,7 +3,7 @@
     python scripts/checks/kill_sweep.py OUT [OVERRIDES ...]
 
 First the launcher and with it every process of the sweep is killed (a power cut), then a point
-alone; after each the same command goes on.
+alone; after each the same command resumes.
 """
 
 from __future__ import annotations

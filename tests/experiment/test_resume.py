@@ -105,7 +105,7 @@ STEMS = [("edic", False), ("joint_prior", False), ("edic", True), ("rnn", False)
 
 
 @pytest.mark.parametrize("stem, ema", STEMS)
-def test_a_killed_run_becomes_the_unbroken_one(
+def test_a_killed_run_ends_as_an_uninterrupted_one(
     stem: str, ema: bool, zoo: Zoo, tmp_path: Path
 ) -> None:
     unbroken = Diary()
@@ -273,7 +273,7 @@ def test_kill_9_sigterm_and_a_damaged_checkpoint(tmp_path: Path) -> None:
     second.send_signal(signal.SIGTERM)
     _, errors = second.communicate(timeout=300)
     assert second.returncode == 143, errors[-3000:]
-    assert "going on from previous.ckpt at step" in errors
+    assert "resuming from previous.ckpt at step" in errors
     assert "hydra.run.dir" in errors.strip().splitlines()[-1]
     assert not (harried / "model.safetensors").exists()
 

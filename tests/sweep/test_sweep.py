@@ -323,7 +323,7 @@ def test_a_sweep_whose_launcher_and_then_a_point_are_killed(tmp_path: Path) -> N
     third = start(sweep, two_points)
     said, errors = third.communicate(timeout=300)
     assert third.returncode == 0, errors[-3000:]
-    assert "2 points, 1 of them finished" in said and "lmbda=0.02  goes on" in said
+    assert "2 points, 1 of them finished" in said and "lmbda=0.02  resumes" in said
     assert said.strip().splitlines()[-1] == f"sweep  2 of 2 points finished: {sweep}"
     assert [read(p / STATE)["lives"] for p in (one, two)] == [1, 2]
     assert [read(p / STATE)["went_on"] for p in (one, two)] == [False, True]

@@ -269,7 +269,7 @@ def test_a_video_to_a_file_and_back(
     Path("cut.lic").write_bytes(Path("clip.lic").read_bytes()[:-6])
     lic_main(["decompress", "cut.lic", "cut", "--model", "run"])
     streams = capsys.readouterr()
-    assert "2 frames, " in streams.out and "going on with what is whole" in streams.err
+    assert "2 frames, " in streams.out and "decoding what is whole" in streams.err
     for name in ("00000.png", "00001.png"):
         assert Path("cut", name).read_bytes() == Path("frames", name).read_bytes()
     for arguments, words in (

@@ -183,7 +183,7 @@ class ProgressiveCodec(Codec):
         forecast = self._forecast(torch.empty(tiles, *size, device=device))
         for t, chunk in enumerate(chunks[1:]):
             going_on = counts > t
-            # Tiles that have stopped go on with some bits or other: the same shapes as in the
+            # Tiles that have stopped get some bits or other: the same shapes as in the
             # encoder give the same floats.
             b = torch.ones(tiles, *size, device=device)
             b[going_on] = decode_signs(chunk, snap_probabilities(forecast.next())[going_on]).to(
