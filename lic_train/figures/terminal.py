@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from rich import box
@@ -105,8 +105,7 @@ def anchors_table(points: Sequence[RDPoint], about: Sequence[dict[str, str]]) ->
 def print_table(table: Table, file: IO[str] | None = None) -> None:
     """Print to a terminal as wide as it is; anywhere else as plain text, ``PLAIN_WIDTH`` wide."""
     # Names come from files and folders: what they hold is no markup.
-    plain: dict[str, Any] = {"file": file, "markup": False}
-    console = Console(**plain)
+    console = Console(file=file, markup=False)
     if not console.is_terminal:
         console = Console(
             file=file, width=PLAIN_WIDTH, no_color=True, highlight=False, markup=False

@@ -63,7 +63,7 @@ def write_csv(points: Sequence[Any], path: Path, row: Any = RDPoint) -> None:
     for point in points:
         values = [getattr(point, c) for c in columns]
         writer.writerow(["" if v is None or v != v else _cell(v) for v in values])
-    # A name whose bytes are no UTF-8, e.g. of a folder, is written as \\xE9.
+    # A name whose bytes are no UTF-8, e.g. of a folder, is written as \xE9.
     write_whole(path, text.getvalue().encode(errors="backslashreplace"))
 
 

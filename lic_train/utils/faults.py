@@ -14,14 +14,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lic_train.errors import LicError
 from lic_train.utils.configs import typed
-from lic_train.utils.plain import printable
+from lic_train.utils.plain import LINE, printable
 
 REFUSALS = ("ValueError", "TypeError", "MisconfigurationException")
 """What constructors raise for arguments they cannot take; by name, as the last is Lightning's and
 importing it takes seconds."""
 
-LONGEST = 2000
-"""Characters of a line: names out of a stranger's file may be megabytes."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -48,7 +46,7 @@ def one_line(program: str, traces: bool = False) -> Iterator[None]:
         line = describe(error)
         if traces or line is None:
             raise
-        print(f"{program}: error: {printable(line, LONGEST)}", file=sys.stderr)
+        print(f"{program}: error: {printable(line, LINE)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -6,10 +6,8 @@ import multiprocessing
 import os
 import sys
 
-from lic_train.utils.plain import printable
+from lic_train.utils.plain import LINE, printable
 
-LONGEST = 2000
-"""Characters: names of files may hold anything, and be long."""
 _said: set[str] = set()
 
 
@@ -22,7 +20,7 @@ def notice(line: str) -> None:
     if line in _said or other_rank or multiprocessing.parent_process() is not None:
         return
     _said.add(line)
-    print(f"lic_train: {printable(line, LONGEST)}", file=sys.stderr)
+    print(f"lic_train: {printable(line, LINE)}", file=sys.stderr)
 
 
 def counted(number: int, what: str) -> str:

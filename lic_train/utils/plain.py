@@ -12,6 +12,10 @@ DEEPEST, MOST_NODES, LONGEST = 40, 5_000, 10_000
 """Levels, values and characters of one value: reading takes a second at most."""
 
 
+LINE = 2000
+"""Characters of a message: names out of a stranger's file may be megabytes."""
+
+
 class NotPlainError(ValueError):
     """Text that is beyond the bounds, or no YAML."""
 
