@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from lic_train.rd.curves import Array, Curve, mean_curve
 from lic_train.rd.points import RDPoint
 from lic_train.utils.files import write_whole
+from lic_train.utils.plain import printable
 
 IMAGE_ANCHORS = ("jpeg", "webp", "jpeg2000", "avif", "jpegxl", "hevc")
 ANCHORS = (*IMAGE_ANCHORS, "x264", "x265", "x264_slow", "x265_slow")
@@ -66,7 +67,7 @@ def rd_curve_figure(
     axes[0].legend(frameon=False, loc="lower right")
     images = curves[0].images
     default = f"{points[0].dataset}, {images} image{'s' if images != 1 else ''}"
-    figure.suptitle(title or default, color=INK, fontsize=12, fontweight="bold")
+    figure.suptitle(as_text(title or default), color=INK, fontsize=12, fontweight="bold")
     write_figure(figure, path)
 
 
@@ -96,7 +97,7 @@ def lines_figure(
         for name, (x, y) in lines.items():
             colour, style = colours.get(name, GREY), styles.get(name, "-")
             width = 1.2 if name in styles else 2
-            axis.plot(x, y, style, color=colour, linewidth=width, marker=".", label=name)
+            axis.plot(x, y, style, color=colour, linewidth=width, marker=".", label=as_text(name))
         for x in marks:
             axis.axvline(x, color=GREY, linewidth=0.8, linestyle=":")
         axis.set_xlim(xlim)
@@ -104,7 +105,7 @@ def lines_figure(
         axis.set_ylabel(ylabel)
         plain(axis)
     axes[0].legend(frameon=False)
-    figure.suptitle(title, color=INK, fontsize=12, fontweight="bold")
+    figure.suptitle(as_text(title), color=INK, fontsize=12, fontweight="bold")
     write_figure(figure, path)
 
 
@@ -135,7 +136,7 @@ def comparison_figure(
     grid: Any = figure.subplots(2, 3, height_ratios=[image_height, crop_height])
     for k, (image, label) in enumerate(zip(images, labels, strict=True)):
         grid[0, k].imshow(image, interpolation="antialiased")
-        grid[0, k].set_title(label, fontsize=10, color=INK)
+        grid[0, k].set_title(as_text(label), fontsize=10, color=INK)
         # Nearest: the reader is to see the pixels, not a filter.
         grid[1, k].imshow(image[top : top + side, left : left + wide], interpolation="nearest")
         outline = Rectangle((left, top), wide, side, fill=False, edgecolor="white", linewidth=1.4)
@@ -167,7 +168,7 @@ def _panel(
         bpp, value = curve.bpp[finite], value[finite]
         shown += [v for b, v in zip(bpp, value, strict=True) if window[0] <= b <= window[1]]
         if curve.codec in anchors:
-            style, name = next(styles), curve.codec.upper()
+            style, name = next(styles), as_text(curve.codec.upper())
             axis.plot(bpp, value, style, color=GREY, marker=".", markersize=4, label=name)
             continue
         colour, above = next(colours), not above
@@ -182,7 +183,7 @@ def _panel(
             markersize=9,
             markeredgecolor="white",
             markeredgewidth=1.2,
-            label=name,
+            label=as_text(name),
             zorder=3,
         )
         every = -(-len(bpp) // LABELS)
@@ -254,6 +255,13 @@ def most_detail(image: NDArray[Any]) -> tuple[int, int, int]:
             if total > best:
                 best, where = total, (top, left)
     return (*where, side)
+
+
+def as_text(name: str) -> str:
+    """A name as figures take it: what stands between dollars is no formula, and control characters
+    are no characters."""
+    lines = (printable(line) for line in name.split("\n"))
+    return "\n".join(lines).replace("$", r"\$")
 
 
 def write_figure(figure: Figure, path: Path) -> None:

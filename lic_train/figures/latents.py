@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from lic_train.figures.curves import COLOURS, INK, STYLES, plain, write_figure
+from lic_train.figures.curves import COLOURS, INK, STYLES, as_text, plain, write_figure
 
 LEAST_SCALE = 0.11
 """The scale below which Gaussian entropy models do not go (Ballé et al. 2018)."""
@@ -63,7 +63,7 @@ def latents_figure(latents: Latents, pixels: ArrayLike, path: Path, title: str) 
     total = sum(float(bits.sum()) for bits in latents.channels.values())
     size = latents.where.size
     title += f": {total / size:.3f} bpp estimated"
-    figure.suptitle(title, color=INK, fontsize=11, fontweight="bold")
+    figure.suptitle(as_text(title), color=INK, fontsize=11, fontweight="bold")
     write_figure(figure, path)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from lic_train.figures.curves import INK, write_figure
+from lic_train.figures.curves import INK, as_text, write_figure
 
 COLUMN = 3.4
 """Inches."""
@@ -47,18 +47,18 @@ def reconstructions_figure(
     shown: Any = None
     for axes, (name, pixels, decoded), maps in zip(grid, rows, errors, strict=True):
         axes[0].imshow(np.moveaxis(np.asarray(pixels), 0, -1), interpolation="antialiased")
-        axes[0].set_title(name, fontsize=9, color=INK)
+        axes[0].set_title(as_text(name), fontsize=9, color=INK)
         for k, (one, error) in enumerate(zip(decoded, maps, strict=True)):
             picture, difference = axes[1 + 2 * k], axes[2 + 2 * k]
             picture.imshow(np.moveaxis(np.asarray(one.pixels), 0, -1), interpolation="antialiased")
-            picture.set_title(one.label, fontsize=9, color=INK)
+            picture.set_title(as_text(one.label), fontsize=9, color=INK)
             shown = difference.imshow(error, cmap="magma", vmin=0, vmax=top)
             difference.set_title("error", fontsize=9, color=INK)
         for axis in axes:
             axis.set_axis_off()
     bar = figure.colorbar(shown, ax=list(grid[:, -1]), fraction=0.05, pad=0.02)
     bar.set_label("mean absolute error, 8-bit levels", fontsize=8)
-    figure.suptitle(title, color=INK, fontsize=11, fontweight="bold")
+    figure.suptitle(as_text(title), color=INK, fontsize=11, fontweight="bold")
     write_figure(figure, path)
 
 

@@ -16,9 +16,23 @@ import numpy as np
 from lic_train.errors import DataError
 from lic_train.rd import metrics
 from lic_train.utils.files import write_whole
+from lic_train.utils.plain import MOST_TABLE, check_plain_file
 
 FORMULA = tuple("=+-@\t\r")
 """First characters of texts that spreadsheets run."""
+MOST = 1e12
+RANGES = {
+    **dict.fromkeys(("rate", "bytes"), (0, MOST)),
+    **dict.fromkeys(("width", "height"), (1, MOST)),
+    **dict.fromkeys(("encode_s", "decode_s", "lpips", "dists", "bpp_estimated"), (0, MOST)),
+    "bpp": (1e-12, MOST),
+    "psnr": (-1e3, 1e3),
+    "ms_ssim": (-1.001, 1.001),
+    "lmbda": (-MOST, MOST),
+}
+"""Of each column, what no measurement lies outside of."""
+LONGEST = 4096
+"""Characters of a name: file systems take fewer in a path."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +96,25 @@ def read_csv(path: Path) -> list[RDPoint]:
     integers = ("rate", "width", "height", "bytes")
     texts = ("dataset", "image", "codec", "device")
     optional = ("lmbda", "bpp_estimated", "lpips", "dists")
+    empty = (*optional, "ms_ssim", "encode_s", "decode_s")
     later = ("lpips", "dists")  # than some tables
 
     def value(column: str, text: str) -> Any:
         if column in texts:
+            if len(text) > LONGEST or "\0" in text:
+                raise ValueError(f"{column} is no name")
             return text[1:] if text[:1] == "'" and text[1:2] in FORMULA else text
-        if column in integers:
-            return int(text)
-        if not text:
+        if not text and column in empty:
             return None if column in optional else math.nan
-        return float(text)
+        number = int(text) if column in integers else float(text)
+        lossless = column == "psnr" and number == math.inf
+        low, high = RANGES[column]
+        if not (low <= number <= high or lossless):  # nan is refused too
+            raise ValueError(f"{column} is {text[:20]}")
+        return number
 
     try:
+        check_plain_file(path, MOST_TABLE)
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
             if missing := set(columns) - {*(table.fieldnames or ()), *later}:
@@ -101,7 +122,7 @@ def read_csv(path: Path) -> list[RDPoint]:
             return [RDPoint(**{c: value(c, row.get(c, "")) for c in columns}) for row in table]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path} is not a table of RD points ({error}): evaluate again") from error
 
 

@@ -13,9 +13,11 @@ from lic_train.errors import DataError
 from lic_train.evaluation.rate_gap import CAUSES, RateGap
 from lic_train.report.html_tables import table
 from lic_train.report.section import Section, point_names
+from lic_train.utils.plain import MOST_TABLE, check_plain_file
 
 WHOLE = ("rate", "bytes")
 TEXT = ("dataset", "image", "codec")
+MOST = 1e18
 
 
 def read_gaps(path: Path) -> list[RateGap]:
@@ -28,11 +30,15 @@ def read_gaps(path: Path) -> list[RateGap]:
     def value(column: str, text: str) -> Any:
         if column in TEXT:
             return text
-        if not text:
+        if not text and column == "lmbda":
             return None
-        return int(text) if column in WHOLE else float(text)
+        number = int(text) if column in WHOLE else float(text)
+        if not -MOST <= number <= MOST:  # nan is refused too
+            raise ValueError(f"{column} is {text[:20]}")
+        return number
 
     try:
+        check_plain_file(path, MOST_TABLE)
         with path.open(newline="") as file:
             columns = [field.name for field in fields(RateGap)]
             return [
@@ -40,7 +46,7 @@ def read_gaps(path: Path) -> list[RateGap]:
             ]
     except FileNotFoundError:
         return []
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path} is not a table of rate gaps ({error}): evaluate again") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
@@ -12,7 +11,7 @@ from typing import Any
 from lic_train.errors import DataError
 from lic_train.rd.points import RDPoint, read_csv
 from lic_train.utils.configs import flat
-from lic_train.utils.plain import read_yaml
+from lic_train.utils.plain import NotPlainError, read_json, read_yaml
 
 ROWS, POINT = "rd_points.csv", "point.json"
 REPEATS = ("sweep.json", "bd_rate.csv")
@@ -75,13 +74,19 @@ def _read(path: Path, label: str, root: str) -> Run:
     config = dict(flat(_mapping(path / "config.yaml")))
     exported = _mapping(path / "model.yaml")
     weights = path / "model.safetensors"
-    about = dict(exported.get("about") or {})
+    about = {key: v for key, v in _dict(exported.get("about")).items() if key != "weights_mb"}
     if "lic_train" in exported:
         about["lic_train"] = exported["lic_train"]
     if weights.is_file():
         about["weights_mb"] = weights.stat().st_size / 1e6
     about |= {"environment": _mapping(path / "environment.json")}
-    about |= {"anchors": _mapping(path / "anchors.json").get("anchors", [])}
+    anchors = _mapping(path / "anchors.json").get("anchors")
+    kept = (
+        [anchor for anchor in anchors if isinstance(anchor, dict)]
+        if isinstance(anchors, list)
+        else []
+    )
+    about |= {"anchors": kept}
     point = _mapping(path / POINT).get("label")
     parts = None if point is None else str(point).split(",")
     swept = None if parts is None else [p for p in parts if not p.startswith("lmbda=")]
@@ -91,12 +96,19 @@ def _read(path: Path, label: str, root: str) -> Run:
 def _mapping(path: Path) -> dict[str, Any]:
     """A YAML or JSON file; empty if it is missing, as an evaluation's is."""
     try:
-        loaded = json.loads(path.read_text()) if path.suffix == ".json" else read_yaml(path)
+        loaded = read_json(path) if path.suffix == ".json" else read_yaml(path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:  # json's, and NotPlainError
-        raise DataError(f"{path} cannot be read ({type(error).__name__}): export again") from None
-    return loaded if isinstance(loaded, dict) else {}
+    except NotPlainError as error:
+        raise DataError(f"{path} cannot be read ({error}): export again") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+    return _dict(loaded)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    """The value, if it is a mapping; else an empty one."""
+    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else {}
 
 
 def _labels(paths: Sequence[Path]) -> dict[Path, str]:

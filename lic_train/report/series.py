@@ -59,7 +59,10 @@ def collect(runs: Sequence[Run]) -> tuple[list[Series], list[str]]:
         _series(label, members[0][1], [run for run, _ in members], False, notes)
         for label, members in zip(labels, groups.values(), strict=True)
     ]
-    series += [_series(name, name, members, True, notes) for name, members in anchors.items()]
+    for name, members in anchors.items():
+        # A name that rows with and without an estimate share is that of two curves.
+        label = f"{name} (anchor)" if name in labels else name
+        series.append(_series(label, name, members, True, notes))
     return series, notes
 
 

@@ -22,7 +22,7 @@ from lic_train.report.runs import Run, find_runs
 from lic_train.report.section import Section, sections
 from lic_train.report.series import ALONG, collect, settings
 from lic_train.utils.environment import environment
-from lic_train.utils.files import write_whole
+from lic_train.utils.files import file_label, write_whole
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _write_files(made: Sequence[Section], folder: Path) -> None:
     for section in made:
         anchors = [s.label for s in section.anchors]
         for kind in ("png", "svg"):
-            path = folder / f"rd_curve_{section.dataset.replace('/', '_')}.{kind}"
+            path = folder / f"rd_curve_{file_label(section.dataset)}.{kind}"
             rd_curve_figure(section.points, path, anchors)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import stat
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 MOST_BYTES = 256 << 10
+MOST_JSON, MOST_TABLE = 16 << 20, 256 << 20
 DEEPEST, MOST_NODES, LONGEST = 40, 5_000, 10_000
 """Levels, values and characters of one value: reading takes a second at most."""
 
@@ -29,8 +32,7 @@ def read_yaml(path: Path) -> Any:
         OSError: it cannot be read.
         NotPlainError: it is too large, too deep, holds aliases or tags, or is not YAML.
     """
-    if path.stat().st_size > MOST_BYTES:
-        raise NotPlainError(f"it is larger than {MOST_BYTES >> 10} KB")
+    check_plain_file(path, MOST_BYTES)
     try:
         text = path.read_bytes().decode()
         _within_bounds(text)
@@ -43,6 +45,34 @@ def read_yaml(path: Path) -> Any:
         if isinstance(error, NotPlainError):
             raise
         raise NotPlainError(f"it is not plain YAML ({type(error).__name__})") from None
+
+
+def read_json(path: Path) -> Any:
+    """Plain values out of a JSON file.
+
+    Raises:
+        OSError: it cannot be read.
+        NotPlainError: it is too large or too deep, or is not JSON.
+    """
+    check_plain_file(path, MOST_JSON)
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise NotPlainError(f"it is not JSON ({type(error).__name__})") from None
+
+
+def check_plain_file(path: Path, most: int) -> None:
+    """Refuse what would block or never end when it is read.
+
+    Raises:
+        OSError: there is no such file.
+        NotPlainError: it is a pipe, a device or a folder, or has more than ``most`` bytes.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise NotPlainError("it is no plain file")
+    if about.st_size > most:
+        raise NotPlainError(f"it is larger than {most >> 10} KB")
 
 
 def _within_bounds(text: str) -> None:
