@@ -36,7 +36,7 @@ class Reconstruction(NamedTuple):
         likelihoods: of the latents THIS reconstruction adds, any shapes, in (0, 1]; ``{}`` is free.
         name: log key, e.g. ``"iter03"``, ``"layer1"``, ``"frame02"``.
         weight: its share of the Lagrangian; 0 means logged only.
-        lmbda: own trade-off; ``None`` means the run's.
+        lmbda: own trade-off, of all or of each of the N images ``(N,)``; ``None`` means the run's.
     """
 
     x_hat: Tensor
@@ -44,7 +44,7 @@ class Reconstruction(NamedTuple):
     likelihoods: dict[str, Tensor]
     name: str = "image"
     weight: float = 1.0
-    lmbda: float | None = None
+    lmbda: float | Tensor | None = None
 
 
 class Codec(nn.Module, ABC):

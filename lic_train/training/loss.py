@@ -69,12 +69,11 @@ class RateDistortionLoss(nn.Module):
             pixels = num_pixels(r.target)
             zero = r.target.new_zeros((), dtype=torch.float32)
             rate = sum((bits(p) for p in r.likelihoods.values()), start=zero) / pixels
-            distortion = _DISTORTIONS[self.metric](r.x_hat.float(), r.target.float())
-            lmbda = self.lmbda if r.lmbda is None else r.lmbda
+            distortion, weighed = self._distortion(r)
             terms[r.name] = rate, distortion
             rates.append(rate)
             if r.weight:
-                losses.append(r.weight * (rate + lmbda * distortion))
+                losses.append(r.weight * (rate + weighed))
                 distortions.append(r.weight * distortion)
                 weights += r.weight
         if not losses:
@@ -85,6 +84,17 @@ class RateDistortionLoss(nn.Module):
             torch.stack(distortions).sum() / weights,
             terms,
         )
+
+    def _distortion(self, r: Reconstruction) -> tuple[Tensor, Tensor]:
+        """The mean over the images of D, and that of lambda * D."""
+        distort = _DISTORTIONS[self.metric]
+        x_hat, target = r.x_hat.float(), r.target.float()
+        if isinstance(r.lmbda, Tensor):
+            pairs = zip(x_hat.split(1), target.split(1), strict=True)
+            each = torch.stack([distort(*pair) for pair in pairs])
+            return each.mean(), (r.lmbda * each).mean()
+        distortion = distort(x_hat, target)
+        return distortion, (self.lmbda if r.lmbda is None else r.lmbda) * distortion
 
 
 def _mse(x_hat: Tensor, target: Tensor) -> Tensor:

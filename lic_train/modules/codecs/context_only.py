@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from compressai.entropy_models import GaussianConditional
 from compressai.layers import MaskedConv2d
 from torch import Tensor
 
 from lic_train.modules.codecs.base.gaussian import GaussianCodec, start_entropy
-from lic_train.modules.codecs.base.transform import LATENT_STRIDE
+from lic_train.modules.codecs.base.transform import LATENT_STRIDE, LMBDAS
 from lic_train.modules.entropy.wavefront import CodeStep, wavefront
 from lic_train.modules.layers import transforms
 
@@ -32,6 +34,9 @@ class ContextOnly(GaussianCodec):
             "random": as noise.
         start_lmbda: the trade-off that a wavelet start is made for.
         quantise: what stands for rounding in training, see :mod:`.base.quantise`.
+        rates: operating points of one training; between them every real rate can be coded.
+        lmbdas: with several rates, the trade-off of each, or the first and the last, between which
+            they are geometric; ``start_lmbda`` is then the middle.
     """
 
     stride = LATENT_STRIDE
@@ -44,6 +49,8 @@ class ContextOnly(GaussianCodec):
         start: str = "random",
         start_lmbda: float = 0.0067,
         quantise: str = "noise",
+        rates: int = 1,
+        lmbdas: Sequence[float] = LMBDAS,
     ) -> None:
         super().__init__()
         self.g_a = transforms.analysis(N, M)
@@ -51,7 +58,9 @@ class ContextOnly(GaussianCodec):
         self.context_prediction = MaskedConv2d(M, 2 * M, kernel_size=5, padding=2)
         self.entropy_parameters = transforms.entropy_parameters(2 * M, M)
         self.gaussian_conditional = GaussianConditional(None)
-        start_entropy(self.entropy_parameters[-1], self.begin(start, start_lmbda, quantise))
+        start_entropy(
+            self.entropy_parameters[-1], self.begin(start, start_lmbda, quantise, rates, lmbdas)
+        )
 
     def side(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return y[:, :0], {}

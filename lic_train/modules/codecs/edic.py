@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from lic_train.modules.codecs.base.hyperprior import HyperpriorCodec
 from lic_train.modules.codecs.base.quantise import straight_through
-from lic_train.modules.codecs.base.transform import float32
+from lic_train.modules.codecs.base.transform import LMBDAS, float32
 from lic_train.modules.entropy import accounts
 from lic_train.modules.entropy.exact import exactly
 from lic_train.modules.entropy.mixture import (
@@ -60,6 +61,9 @@ class EDIC(HyperpriorCodec):
             "random": as noise.
         start_lmbda: the trade-off that a wavelet start is made for.
         quantise: what stands for rounding in training, see :mod:`.base.quantise`.
+        rates: operating points of one training; between them every real rate can be coded.
+        lmbdas: with several rates, the trade-off of each, or the first and the last, between which
+            they are geometric; ``start_lmbda`` is then the middle.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class EDIC(HyperpriorCodec):
         start: str = "random",
         start_lmbda: float = 0.0067,
         quantise: str = "noise",
+        rates: int = 1,
+        lmbdas: Sequence[float] = LMBDAS,
     ) -> None:
         super().__init__()
         if gmm_k < 1:
@@ -102,7 +108,7 @@ class EDIC(HyperpriorCodec):
             if enhancement_channels
             else nn.Identity()
         )
-        scales = self.begin(start, start_lmbda, quantise)
+        scales = self.begin(start, start_lmbda, quantise, rates, lmbdas)
         if scales is not None:
             self._start_entropy(scales)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.layers import MaskedConv2d
 from torch import Tensor
 
 from lic_train.modules.codecs.base.gaussian import GaussianCodec, start_entropy
+from lic_train.modules.codecs.base.transform import LMBDAS
 from lic_train.modules.entropy.exact import exactly
 from lic_train.modules.entropy.wavefront import CodeStep, wavefront
 from lic_train.modules.layers import transforms
@@ -34,6 +37,9 @@ class JointPrior(GaussianCodec):
             "random": as noise.
         start_lmbda: the trade-off that a wavelet start is made for.
         quantise: what stands for rounding in training, see :mod:`.base.quantise`.
+        rates: operating points of one training; between them every real rate can be coded.
+        lmbdas: with several rates, the trade-off of each, or the first and the last, between which
+            they are geometric; ``start_lmbda`` is then the middle.
     """
 
     def __init__(
@@ -43,6 +49,8 @@ class JointPrior(GaussianCodec):
         start: str = "random",
         start_lmbda: float = 0.0067,
         quantise: str = "noise",
+        rates: int = 1,
+        lmbdas: Sequence[float] = LMBDAS,
     ) -> None:
         super().__init__()
         self.g_a = transforms.analysis(N, M)
@@ -53,7 +61,9 @@ class JointPrior(GaussianCodec):
         self.entropy_parameters = transforms.entropy_parameters(4 * M, M)
         self.entropy_bottleneck = EntropyBottleneck(N)
         self.gaussian_conditional = GaussianConditional(None)
-        start_entropy(self.entropy_parameters[-1], self.begin(start, start_lmbda, quantise))
+        start_entropy(
+            self.entropy_parameters[-1], self.begin(start, start_lmbda, quantise, rates, lmbdas)
+        )
 
     def predict(self, z_hat: Tensor, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
         hyper = self.h_s(z_hat)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import Tensor
 
 from lic_train.modules.codecs.base.gaussian import GaussianCodec, start_entropy
+from lic_train.modules.codecs.base.transform import LMBDAS
 from lic_train.modules.entropy.exact import exactly
 from lic_train.modules.entropy.wavefront import CodeStep
 from lic_train.modules.layers import transforms
@@ -30,6 +33,9 @@ class MeanScale(GaussianCodec):
             "random": as noise.
         start_lmbda: the trade-off that a wavelet start is made for.
         quantise: what stands for rounding in training, see :mod:`.base.quantise`.
+        rates: operating points of one training; between them every real rate can be coded.
+        lmbdas: with several rates, the trade-off of each, or the first and the last, between which
+            they are geometric; ``start_lmbda`` is then the middle.
     """
 
     def __init__(
@@ -39,6 +45,8 @@ class MeanScale(GaussianCodec):
         start: str = "random",
         start_lmbda: float = 0.0067,
         quantise: str = "noise",
+        rates: int = 1,
+        lmbdas: Sequence[float] = LMBDAS,
     ) -> None:
         super().__init__()
         self.g_a = transforms.analysis(N, M)
@@ -47,7 +55,7 @@ class MeanScale(GaussianCodec):
         self.h_s = transforms.hyper_synthesis(N, M)
         self.entropy_bottleneck = EntropyBottleneck(N)
         self.gaussian_conditional = GaussianConditional(None)
-        start_entropy(self.h_s[-1], self.begin(start, start_lmbda, quantise))
+        start_entropy(self.h_s[-1], self.begin(start, start_lmbda, quantise, rates, lmbdas))
 
     def predict(self, z_hat: Tensor, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
         scales, means = self.h_s(z_hat).chunk(2, dim=1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lic_train.modules.codecs.base.transform import LATENT_STRIDE
+from lic_train.modules.codecs.base.transform import LATENT_STRIDE, LMBDAS
 from lic_train.modules.codecs.mean_scale import MeanScale
 from lic_train.modules.entropy.exact import exactly
 from lic_train.modules.entropy.wavefront import CodeStep
@@ -35,6 +36,9 @@ class MeanScaleOdd(MeanScale):
             "random": as noise.
         start_lmbda: the trade-off that a wavelet start is made for.
         quantise: what stands for rounding in training, see :mod:`.base.quantise`.
+        rates: operating points of one training; between them every real rate can be coded.
+        lmbdas: with several rates, the trade-off of each, or the first and the last, between which
+            they are geometric; ``start_lmbda`` is then the middle.
     """
 
     @staticmethod
@@ -54,8 +58,10 @@ class MeanScaleOdd(MeanScale):
         start: str = "random",
         start_lmbda: float = 0.0067,
         quantise: str = "noise",
+        rates: int = 1,
+        lmbdas: Sequence[float] = LMBDAS,
     ) -> None:
-        super().__init__(N, M, start, start_lmbda, quantise)
+        super().__init__(N, M, start, start_lmbda, quantise, rates, lmbdas)
         self.g_a = OddAnalysis(*self.g_a.children())
         self.g_s = OddSynthesis(*self.g_s.children())
         self.h_a = OddAnalysis(*self.h_a.children())

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lic_train.codec import Codec, Reconstruction
-from lic_train.codec.contract import Shape
+from lic_train.codec.contract import Shape, bits
 from lic_train.errors import BitstreamError
 from lic_train.modules.codecs.base.quantise import checked_quantiser
 from lic_train.modules.entropy.exact import exactly
+from lic_train.modules.layers.gains import (
+    RateGains,
+    ladder,
+    rate_as_coded,
+    rate_head,
+    split_rate,
+)
 from lic_train.modules.layers.padding import ceil_div, crop_to, pad_to_multiple
 from lic_train.modules.layers.wavelet import STARTS, wavelet_start
 
 LATENT_STRIDE = 16
 """Pixels a side that one position of y stands for."""
+LMBDAS = (0.0018, 0.0932)
+"""First and last of a ladder where none is given."""
 
 
 class TransformCodec(Codec):
-    """``x -> g_a -> y -> (coded) -> y_hat -> g_s -> x_hat``; subclasses say how y is coded."""
+    """``x -> g_a -> y -> (coded) -> y_hat -> g_s -> x_hat``; subclasses say how y is coded.
+
+    With several rates, y is multiplied by the gain of its rate before it is coded, and y_hat by
+    another one after, see :class:`.layers.gains.RateGains`: everything that is coded sees latents
+    in steps of the quantiser. Each image of a training batch has a rate of its own.
+    """
 
     stride: int = 64
     """Sides are padded to multiples of this: 16 for y, times 4 where there is a z."""
@@ -39,8 +54,27 @@ class TransformCodec(Codec):
     g_a: nn.Module
     g_s: nn.Module
 
-    def begin(self, start: str, start_lmbda: float, quantise: str) -> Tensor | None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.gains: RateGains | None = None
+        """There where the codec has several rates."""
+
+    def begin(
+        self,
+        start: str,
+        start_lmbda: float,
+        quantise: str,
+        rates: int = 1,
+        lmbdas: Sequence[float] = LMBDAS,
+    ) -> Tensor | None:
         """Keep how training begins and goes; a wavelet start sets the transforms.
+
+        Args:
+            start, quantise: by name.
+            start_lmbda: the trade-off that a wavelet start is made for; with several rates it is
+                that in the middle of their ladder.
+            rates: operating points; 1 has no gains.
+            lmbdas: the trade-off of each, see :func:`.layers.gains.ladder`.
 
         Returns:
             ``(M,)``: standard deviations of y that the entropy model should begin with, in steps of
@@ -48,11 +82,16 @@ class TransformCodec(Codec):
 
         Raises:
             ValueError: a name that is none.
-            ModelError: the transforms cannot hold a wavelet.
+            ModelError: the transforms cannot hold a wavelet, or lambdas are no ladder.
         """
         if start not in STARTS:
             raise ValueError(f"start is {start!r}, not one of {', '.join(STARTS)}")
         self.start, self.quantise = start, checked_quantiser(quantise)
+        if rates != 1:
+            first: Any = self.g_s[0]  # type: ignore[index]
+            self.gains = RateGains(first.in_channels, ladder(rates, lmbdas))
+            self.num_rates, self.real_rates, self.own_lmbda = rates, True, True
+            start_lmbda = self.gains.middle
         if start == "random":
             return None
         return wavelet_start(self.g_a, self.g_s, start_lmbda, mean=0.5 if self.channels == 3 else 0)
@@ -101,13 +140,53 @@ class TransformCodec(Codec):
         return self.synthesise(y_hat, height, width)
 
     def forward(self, x: Tensor) -> list[Reconstruction]:
+        if self.gains is None:
+            return [self._at(x)]
+        if self.training:
+            rates = self.gains.drawn(len(x))
+            part = self._at(x, rates.to(x.device))
+            return [part._replace(lmbda=self.gains.lmbdas_of(rates).to(x.device))]
+        share = 1 / self.num_rates
+        return [
+            self._of_file(x, rate)._replace(name=f"rate{rate}", weight=share, lmbda=lmbda)
+            for rate, lmbda in enumerate(self.gains.lmbdas)
+        ]
+
+    def _at(self, x: Tensor, rates: Tensor | None = None) -> Reconstruction:
+        """A batch at one rate for each image ``(N,)``; None: the only one."""
         y = self.analyse(x)
-        y_hat, likelihoods = self.latents(y)
+        if self.gains is None or rates is None:
+            y_hat, likelihoods = self.latents(y)
+        else:
+            y_hat, likelihoods = self.latents(y * self.gains.analysis(rates))
+            y_hat = y_hat * self.gains.synthesis(rates)
         x_hat = self._image(y_hat, x.shape[-2], x.shape[-1])
-        return [Reconstruction(x_hat, x, likelihoods)]
+        return Reconstruction(x_hat, x, likelihoods)
+
+    def _of_file(self, x: Tensor, rate: float) -> Reconstruction:
+        """What files of one rate, whole or not, decode to: one by one, as they are coded."""
+        if self.gains is None:
+            return self._at(x)
+        at = x.new_tensor([rate_as_coded(rate)])
+        return joined([self._at(image, at) for image in x.split(1)])
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor, rate: float = -1) -> Tensor:
+        return self._of_file(x, rate % self.num_rates if rate < 0 else rate).x_hat
+
+    @torch.no_grad()
+    def estimate(self, x: Tensor, rate: float = -1) -> float:
+        """Estimated bits of the batch at this rate alone: rates do not build on each other."""
+        part = self._of_file(x, rate % self.num_rates if rate < 0 else rate)
+        return sum(bits(p).item() for p in part.likelihoods.values())
 
     def encode(self, x: Tensor, rate: float) -> list[bytes]:
-        return self.encode_latents(self.analyse(x))
+        y = self.analyse(x)
+        if self.gains is None:
+            return self.encode_latents(y)
+        at = x.new_tensor([rate_as_coded(rate)])
+        first, *others = self.encode_latents(y * self.gains.analysis(at))
+        return [rate_head(rate) + first, *others]
 
     def decode(self, chunks: list[bytes], shape: Shape, rate: int) -> Tensor:
         if len(chunks) != self.num_chunks or len(shape) != 4 or shape[1] != self.channels:
@@ -115,7 +194,12 @@ class TransformCodec(Codec):
         height, width = shape[-2:]
         steps = self.stride // LATENT_STRIDE
         size = (ceil_div(height, self.stride) * steps, ceil_div(width, self.stride) * steps)
-        return self._image(self.decode_latents(chunks, size), height, width)
+        if self.gains is None:
+            return self._image(self.decode_latents(chunks, size), height, width)
+        own, first = split_rate(chunks[0], rate)
+        y_hat = self.decode_latents([first, *chunks[1:]], size)
+        y_hat = y_hat * self.gains.synthesis(y_hat.new_tensor([own]))
+        return self._image(y_hat, height, width)
 
 
 class _Synthesis(nn.Module):
