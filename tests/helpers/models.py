@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from lic_train.utils.configs import config_dir
 
@@ -13,8 +14,19 @@ MODELS = sorted(path.stem for path in (Path(config_dir()) / "model").glob("*.yam
 
 STARTED = ("joint_prior", "edic", "mean_scale_odd", "dvc")
 """Whose transforms also begin as a wavelet ("joint_prior+wavelet"); one of them by default."""
-DEFAULT = (*MODELS, f"{STARTED[0]}+wavelet")
-SLOW = tuple(f"{stem}+wavelet" for stem in STARTED[1:])
+WITH_GAINS = tuple(
+    stem
+    for stem in MODELS
+    if "rates" in OmegaConf.load(Path(config_dir()) / "model" / f"{stem}.yaml")
+)
+"""Which may be trained for several rates ("mean_scale+4"); two of them by default."""
+CURVES = tuple(f"{stem}+4" for stem in WITH_GAINS)
+DEFAULT_CURVES = ("edic+4", "mean_scale+4")
+DEFAULT = (*MODELS, f"{STARTED[0]}+wavelet", *DEFAULT_CURVES)
+SLOW = (
+    *(f"{stem}+wavelet" for stem in STARTED[1:]),
+    *(stem for stem in CURVES if stem not in DEFAULT_CURVES),
+)
 every_model = pytest.mark.parametrize(
     "stem", [*DEFAULT, *(pytest.param(stem, marks=pytest.mark.slow) for stem in SLOW)]
 )

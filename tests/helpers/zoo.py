@@ -81,13 +81,16 @@ class Zoo:
         self._ready: dict[str, Codec] = {}
 
     def config(self, stem: str) -> DictConfig:
-        """The model's config as a run would have it, shrunk; "STEM+wavelet": with that start."""
-        model, _, start = stem.partition("+")
+        """The model's config as a run would have it, shrunk; "STEM+wavelet": with that start;
+        "STEM+4": with so many rates, from a wavelet."""
+        model, _, more = stem.partition("+")
         with initialize_config_dir(config_dir(), version_base="1.3"):
             config = compose("train", [f"model={model}", "lmbda=0.03"]).model
         shrink(config)
-        if start:
-            begin(config, start)
+        if more.isdecimal():
+            config.rates, config.lmbdas = int(more), [0.004, 0.03]
+        if more:
+            begin(config, "wavelet" if more.isdecimal() else more)
         return config
 
     def build(self, stem: str, seed: int = 0) -> Codec:

@@ -14,7 +14,7 @@ from lic_train.codec import Codec, Reconstruction
 from lic_train.codec.bitstream import read_varints, varint
 from lic_train.codec.contract import Shape
 from lic_train.errors import BitstreamError, ModelError
-from lic_train.modules.codecs.base.transform import TransformCodec, joined
+from lic_train.modules.codecs.base.transform import TransformCodec, joined, refuse_rates
 from lic_train.modules.entropy.exact import exactly
 from lic_train.modules.layers.liff import LIFF
 
@@ -51,7 +51,7 @@ class Compass(Codec):
             in what ``forward`` returns.
 
     Raises:
-        ModelError: scales or ranges that are no such thing.
+        ModelError: scales or ranges that are no such thing, or parts of several rates.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Compass(Codec):
         prediction_weight: float = 0.0,
     ) -> None:
         super().__init__()
+        refuse_rates(base, residual)
         residual.begin_signed()
         self.base, self.residual, self.predictor = base, residual, predictor
         self.scales = growing(scales)

@@ -21,7 +21,7 @@ from lic_train.modules.codecs.base.frames import (
     Encode,
     Estimate,
 )
-from lic_train.modules.codecs.base.transform import TransformCodec, joined
+from lic_train.modules.codecs.base.transform import TransformCodec, joined, refuse_rates
 from lic_train.modules.entropy.exact import exactly, snap
 from lic_train.modules.layers.motion import warp
 
@@ -91,6 +91,7 @@ class DVC(Codec):
         coders = [c for c in (intra, residual, motion_codec) if c is not None]
         if any(not isinstance(c, TransformCodec) for c in coders):
             raise ModelError("intra, residual and motion_codec must each be a transform codec")
+        refuse_rates(*coders)
         if (motion is None) != (motion_codec is None):
             raise ModelError("give motion and motion_codec both, or neither")
         if motion_codec is not None and motion_codec.channels != 2:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from compressai.entropy_models import EntropyModel
-from helpers.models import DEFAULT, MODELS, SLOW, every_model
+from helpers.models import CURVES, DEFAULT, DEFAULT_CURVES, MODELS, SLOW, every_model
 from helpers.zoo import REPOSITORY, Zoo
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -243,7 +243,13 @@ def _with_several_rates() -> list[str]:
     return ["BitPlanes", *(stem for stem in MODELS if zoo.build(stem).num_rates > 1)]
 
 
-every_ladder = pytest.mark.parametrize("stem", _with_several_rates())
+every_ladder = pytest.mark.parametrize(
+    "stem",
+    [
+        *(*_with_several_rates(), *DEFAULT_CURVES),
+        *(pytest.param(stem, marks=pytest.mark.slow) for stem in CURVES if stem in SLOW),
+    ],
+)
 
 
 @every_ladder

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lic_train.codec import Codec, Reconstruction
 from lic_train.codec.contract import Shape, bits
-from lic_train.errors import BitstreamError
+from lic_train.errors import BitstreamError, ModelError
 from lic_train.modules.codecs.base.quantise import checked_quantiser
 from lic_train.modules.entropy.exact import exactly
 from lic_train.modules.layers.gains import (
@@ -211,6 +211,16 @@ class _Synthesis(nn.Module):
 
     def forward(self, y_hat: Tensor, height: int, width: int) -> Tensor:
         return self.codec.synthesise(y_hat, height, width)
+
+
+def refuse_rates(*parts: TransformCodec | None) -> None:
+    """Refuse codecs of several rates where they would be parts of another codec.
+
+    Raises:
+        ModelError: one has.
+    """
+    if any(part is not None and part.num_rates > 1 for part in parts):
+        raise ModelError("a codec that is a part of another has one rate: set its rates=1")
 
 
 def joined(parts: list[Reconstruction]) -> Reconstruction:
