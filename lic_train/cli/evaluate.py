@@ -41,6 +41,7 @@ def run(options: argparse.Namespace) -> None:
     from lic_train.data.sources import ImageFolder, ImageSource
     from lic_train.evaluation.evaluate import WRITTEN, Evaluator, conclude
     from lic_train.evaluation.results import Labels
+    from lic_train.runs.record import write_evaluation
     from lic_train.utils.outputs import claimed_output
 
     about = read_about(options.model)
@@ -55,4 +56,5 @@ def run(options: argparse.Namespace) -> None:
     signals = Signals(source)
     with claimed_output(options.out, WRITTEN, options.force):
         evaluation = evaluator.evaluate(options.model, signals, labels, options.out, options.set)
+        write_evaluation(options.out, options.model, options.set)
     conclude(evaluation.points, name, options.out.resolve())

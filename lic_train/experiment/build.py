@@ -25,6 +25,7 @@ from lic_train.errors import DataError, TrainingError
 from lic_train.evaluation.evaluate import Evaluator
 from lic_train.experiment.settings import check_settings
 from lic_train.modules.codec_module import CodecModule
+from lic_train.runs.names import with_target
 from lic_train.utils.configs import config_dir
 from lic_train.utils.starts import starts
 
@@ -43,7 +44,7 @@ class Experiment:
 def compose(overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
     """The config of ``python -m lic_train OVERRIDES``, and Hydra's own, without starting a run."""
     with initialize_config_dir(config_dir(), version_base="1.3"):
-        cfg = hydra_compose("train", list(overrides), return_hydra_config=True)
+        cfg = hydra_compose("train", with_target(overrides), return_hydra_config=True)
     with open_dict(cfg):
         hydra = cfg.hydra
         HydraConfig.instance().set_config(copy.deepcopy(cfg))

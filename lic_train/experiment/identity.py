@@ -9,40 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from lic_train.runs.settings import matters
 from lic_train.utils.configs import flat
-
-IGNORED = (
-    "run_dir",
-    "logger",
-    "sweep",
-    "init_from",  # a path: whoever compares puts the identity of the weights in its place
-    "look_every",
-    *(f"callbacks.{key}" for key in ("progress", "checkpoint")),
-    *(f"callbacks.{key}" for key in ("rd_curve", "reconstructions", "latents")),  # only look
-    "evaluation._target_",
-    "evaluation.device",
-    "evaluation.save_images",
-    *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),
-    *(f"trainer.{key}" for key in ("default_root_dir", "log_every_n_steps", "enable_*")),
-    *(f"data.{key}" for key in ("num_workers", "pin_memory")),
-    *(f"data*.{key}" for key in ("root", "eval_root", "cache_mb")),  # its files are compared
-)
-"""Settings that may differ between two lives of a run; of a name, all below it as well."""
 
 NAMES = 1000
 
 
 def settings(config: Any) -> dict[str, Any]:
     """What matters of a resolved config, flat: ``{"trainer.max_steps": 1200, ...}``."""
-    return {
-        key: value
-        for key, value in flat(config)
-        if not any(fnmatchcase(key, f"{name}{end}") for name in IGNORED for end in ("", ".*"))
-    }
+    return {key: value for key, value in flat(config) if matters(key)}
 
 
 def digest(values: Any) -> str:

@@ -19,10 +19,12 @@ from lic_train.codec import Codec
 from lic_train.codec.export import ready_copy, save_codec
 from lic_train.evaluation.evaluate import conclude
 from lic_train.evaluation.results import Labels
+from lic_train.experiment import naming
 from lic_train.experiment.build import Experiment, build
 from lic_train.experiment.run_folder import claimed
 from lic_train.loggers.results import log_results
 from lic_train.rd.headline import headline
+from lic_train.runs.record import write_about
 from lic_train.utils.configs import typed
 from lic_train.utils.environment import environment
 from lic_train.utils.ranks import Leaving
@@ -41,6 +43,7 @@ def run(cfg: DictConfig) -> Path:
 
 
 def _run(cfg: DictConfig, run_dir: Path) -> Path:
+    differs = naming.name_run(cfg, run_dir)
     if (run_dir.parent / "sweep.json").is_file():  # W&B shows the points of a sweep as one group
         os.environ.setdefault("WANDB_RUN_GROUP", "/".join(run_dir.parent.parts[-2:]))
     experiment = build(cfg)
@@ -51,6 +54,7 @@ def _run(cfg: DictConfig, run_dir: Path) -> Path:
             (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
             announce(experiment, cfg, run_dir)
             (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+            write_about(run_dir, str(cfg.title), str(cfg.name), differs)
             settings: Any = OmegaConf.to_container(cfg, resolve=True)
             for logger in trainer.loggers:
                 logger.log_hyperparams(settings)
@@ -58,14 +62,14 @@ def _run(cfg: DictConfig, run_dir: Path) -> Path:
         if trainer.is_global_zero:
             export(cfg, experiment, run_dir)
         trainer.strategy.barrier()  # what was exported is there, for every rank
-        labels = Labels(dataset_name(cfg), str(cfg.name), lmbda_of(cfg, experiment))
+        labels = Labels(naming.dataset_name(cfg), str(cfg.name), lmbda_of(cfg, experiment))
         signals = experiment.data.signals()
         points = experiment.evaluator.evaluate(run_dir, signals, labels, run_dir).points
         if trainer.is_global_zero:
             name, step = str(cfg.name), trainer.global_step
             numbers = headline(points, name, "rd")
             log_results(trainer.loggers, points, name, numbers, run_dir, step)
-            conclude(points, str(cfg.name), run_dir)
+            conclude(points, name, run_dir)
     except Stopped as stop:
         folder = typed("hydra.run.dir", run_dir)
         again = f"the same command with {folder} resumes it"
@@ -129,13 +133,6 @@ def announce(experiment: Experiment, cfg: DictConfig, run_dir: Path) -> None:
 def lmbda_of(cfg: DictConfig, experiment: Experiment) -> float | None:
     """What tables say of the run's trade-off; None where the codec does not heed it."""
     return None if experiment.module.codec.own_lmbda else float(cfg.lmbda)
-
-
-def dataset_name(cfg: DictConfig) -> str:
-    """What the rows call the evaluation images: the config's choice, or their folder's name."""
-    root = cfg.data.get("eval_root") or cfg.data.get("root")
-    folder = Path(str(root)).resolve().name if root else "samples"
-    return str(cfg.data.get("name") or folder)
 
 
 def export(cfg: DictConfig, experiment: Experiment, run_dir: Path) -> Codec:

@@ -15,6 +15,7 @@ from lic_train.errors import LicError
 from lic_train.rd.bd import bd_rate
 from lic_train.rd.curves import Curve, RateSaved, mean_curve, nearest, rates_saved
 from lic_train.rd.points import RDPoint
+from lic_train.runs.names import title
 
 PLAIN_WIDTH = 100
 """Columns of a table that goes to a file or a pipe."""
@@ -46,9 +47,9 @@ def results_table(
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
     dataset = next(p.dataset for p in points if p.codec == codec)
     table.title = f"{dataset}, means over {curve.images} image{'s' * (curve.images != 1)}"
-    table.add_column("codec", no_wrap=True)
+    table.add_column("codec", overflow="fold")
     for header in ("bpp (file)", "PSNR dB", "MS-SSIM", "encode s", "decode s"):
-        table.add_column(header, justify="right", no_wrap=True)
+        table.add_column(header, justify="right", no_wrap=True, min_width=len(header))
     captions: list[str] = []
     for i in range(len(curve.bpp)):
         _row(table, _name(curve, i), curve, i, style="bold")
@@ -78,7 +79,7 @@ def anchors_table(points: Sequence[RDPoint], about: Sequence[dict[str, str]]) ->
     curves = [mean_curve(points, entry["codec"]) for entry in about]
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
     table.title = f"{points[0].dataset}, means over {curves[0].images} images"
-    table.add_column("codec", no_wrap=True)
+    table.add_column("codec", overflow="fold")
     for header in ("bpp", "PSNR dB", f"BD-rate % / {about[0]['title']}"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("library")
@@ -126,9 +127,7 @@ def _row(table: Table, name: str, curve: Curve, i: int, style: str) -> None:
 
 
 def _name(curve: Curve, i: int) -> str:
-    name = curve.codec
-    if curve.lmbda[i] is not None:
-        name += f" lambda {curve.lmbda[i]:g}"
+    name = title(curve.codec, curve.lmbda[i])
     return name + (f" rate {curve.rate[i]}" if len(set(curve.rate)) > 1 else "")
 
 

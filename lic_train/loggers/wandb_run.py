@@ -25,7 +25,9 @@ def wandb_run(save_dir: str | Path, **options: Any) -> WandbLogger:
     if options.get("offline"):
         # Lightning sets the environment, which a W&B that is set up already reads no more.
         options["mode"] = "offline"
-    return WandbLogger(save_dir=save_dir, **options)
+    logger = WandbLogger(save_dir=save_dir, **options)
+    logger._wandb_init.pop("anonymous", None)  # Lightning always gives it, W&B warns of it
+    return logger
 
 
 def _kept_id(path: Path) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 
 from lic_train.errors import DataError
 from lic_train.rd.points import RDPoint, read_csv
+from lic_train.runs.record import EVALUATION, swept_of
 from lic_train.utils.configs import flat
 from lic_train.utils.plain import NotPlainError, read_json, read_yaml
 
-ROWS, POINT = "rd_points.csv", "point.json"
+ROWS = "rd_points.csv"
 REPEATS = ("sweep.json", "bd_rate.csv")
 """Of a sweep and of a report: beside them lie rows that are those of runs once more."""
 
@@ -31,7 +32,10 @@ class Run:
     config: dict[str, Any]
     """Flat: ``{"model.N": 64, ...}``; empty where there is none."""
     swept: list[str] | None
-    """Of a point of a sweep, what was swept beside lambda, e.g. ``model.N=64``; else None."""
+    """Of a point of a sweep, what was swept beside lambda, e.g. ``model.N=64``; else None. That of
+    an evaluation is its run's, as its config is."""
+    trained: Path
+    """Folder of the training run: its own, or of an evaluation the run's that it is of."""
     about: dict[str, Any]
     """What the export, the anchors and the machine say of themselves."""
 
@@ -71,7 +75,8 @@ def find_runs(directories: Sequence[Path]) -> list[Run]:
 
 
 def _read(path: Path, label: str, root: str) -> Run:
-    config = dict(flat(_mapping(path / "config.yaml")))
+    evaluation = _mapping(path / EVALUATION)
+    config = dict(flat(_mapping(path / "config.yaml"))) or _dict(evaluation.get("config"))
     exported = _mapping(path / "model.yaml")
     weights = path / "model.safetensors"
     about = {key: v for key, v in _dict(exported.get("about")).items() if key != "weights_mb"}
@@ -79,18 +84,17 @@ def _read(path: Path, label: str, root: str) -> Run:
         about["lic_train"] = exported["lic_train"]
     if weights.is_file():
         about["weights_mb"] = weights.stat().st_size / 1e6
-    about |= {"environment": _mapping(path / "environment.json")}
-    anchors = _mapping(path / "anchors.json").get("anchors")
-    kept = (
-        [anchor for anchor in anchors if isinstance(anchor, dict)]
-        if isinstance(anchors, list)
-        else []
-    )
-    about |= {"anchors": kept}
-    point = _mapping(path / POINT).get("label")
-    parts = None if point is None else str(point).split(",")
-    swept = None if parts is None else [p for p in parts if not p.startswith("lmbda=")]
-    return Run(path, label, root, read_csv(path / ROWS), config, swept, about)
+    environment = _mapping(path / "environment.json") or _dict(evaluation.get("environment"))
+    about |= {"environment": environment, "evaluation": bool(evaluation)}
+    about |= {"set": _list(evaluation.get("set"))}
+    anchors = _list(_mapping(path / "anchors.json").get("anchors"))
+    about |= {"anchors": [anchor for anchor in anchors if isinstance(anchor, dict)]}
+    swept = swept_of(path)
+    if evaluation:
+        kept = evaluation.get("swept")
+        swept = [str(part) for part in kept] if isinstance(kept, list) else None
+    trained = Path(str(evaluation.get("run") or path))
+    return Run(path, label, root, read_csv(path / ROWS), config, swept, trained, about)
 
 
 def _mapping(path: Path) -> dict[str, Any]:
@@ -109,6 +113,11 @@ def _mapping(path: Path) -> dict[str, Any]:
 def _dict(value: Any) -> dict[str, Any]:
     """The value, if it is a mapping; else an empty one."""
     return {str(k): v for k, v in value.items()} if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    """The value, if it is a list; else an empty one."""
+    return value if isinstance(value, list) else []
 
 
 def _labels(paths: Sequence[Path]) -> dict[Path, str]:

@@ -9,16 +9,16 @@ from typing import Any
 
 from lic_train.rd.points import RDPoint
 from lic_train.report.runs import Run
+from lic_train.runs.names import curve
 
 ALONG = ("lmbda", "loss.lmbda")
 """What changes along a curve."""
 ELSEWHERE = (
     *("run_dir", "name", "look_every", "logger", "callbacks", "evaluation", "init_from", "sweep"),
+    *("title", "tags", "notes"),
     *("trainer.accelerator", "trainer.devices", "trainer.default_root_dir"),
 )
 """Settings, or groups of them, that no result depends on."""
-NAMED = 3
-"""Settings in a name; of more, the first."""
 
 
 @dataclass
@@ -69,12 +69,12 @@ def collect(runs: Sequence[Run]) -> tuple[list[Series], list[str]]:
 def _key(run: Run, name: str) -> str:
     """Equal for runs of one curve. Points of a sweep may differ in more, e.g. where they start."""
     if run.swept is not None:
-        mine: Any = [str(run.path.parent), run.swept]
+        mine: Any = [str(run.trained.parent), run.swept]
     elif run.config:
         mine = settings(run.config)
-    else:  # an evaluation; it does not say of which run it is
+    else:  # an evaluation of an earlier version: it does not say of which run it is
         mine = str(run.path.parent)
-    return json.dumps([name, mine], sort_keys=True, default=str)
+    return json.dumps([name, mine, run.about["set"]], sort_keys=True, default=str)
 
 
 def _series(
@@ -104,17 +104,18 @@ def _labels(members: Sequence[tuple[Run, str]]) -> list[str]:
     for run, name in members:
         rivals = [other for other, its in members if its == name and other is not run]
         if not rivals:
-            labels.append(name)
+            labels.append(curve(name, run.swept or run.about["set"]))
             continue
         if run.swept:
-            labels.append(f"{name} {', '.join(_short(part) for part in run.swept)}")
+            labels.append(curve(name, [*run.swept, *run.about["set"]]))
             continue
         mine = settings(run.config)
-        theirs = [settings(other.config) for other in rivals]
+        # What a run does not say of itself, it does not differ in.
+        theirs = [known for other in rivals if (known := settings(other.config))]
         keys = [k for k in mine if any(other.get(k) != mine[k] for other in theirs)]
         short = _without_repeats(keys, [mine, *theirs])
-        text = ", ".join(_short(f"{key}={mine[key]}") for key in short[:NAMED])
-        labels.append(f"{name} {text or run.label}")
+        differs = [f"{key}={mine[key]}" for key in short if not key.endswith("_target_")]
+        labels.append(curve(name, [*differs, *run.about["set"]]))
     if len(set(labels)) < len(labels):
         labels = [f"{label} ({run.label})" for label, (run, _) in zip(labels, members, strict=True)]
     return labels
@@ -126,9 +127,3 @@ def _without_repeats(keys: Sequence[str], configs: Sequence[Mapping[str, Any]]) 
     for key in sorted(keys, key=lambda k: (k.count("."), k)):
         seen.setdefault(json.dumps([c.get(key) for c in configs], default=str), key)
     return [key for key in keys if key in seen.values()]
-
-
-def _short(setting: str) -> str:
-    """``model.gmm_k=1`` as ``gmm_k=1``; nothing is written as such."""
-    key, _, value = setting.partition("=")
-    return f"{key.rpartition('.')[2]}={value if value.strip(chr(39) + chr(34)) else 'none'}"

@@ -20,6 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lic_train.experiment import identity
+from lic_train.runs.names import joined, with_target
 from lic_train.sweep.launchers import Launcher
 from lic_train.sweep.state import POINT, SWEEP, SweepError, read, write
 from lic_train.utils.configs import config_dir, flat
@@ -28,6 +29,7 @@ from lic_train.utils.starts import starts
 OF_THE_SWEEP = ("sweep", "hydra/launcher", "hydra.launcher", "hydra.sweep", "hydra.mode")
 """Overrides that are not passed on to the points."""
 MAY_CHOOSE_IMAGES = ("data", "eval_data", "experiment")
+MAY_NAME = ("experiment", "model", "model._target_", "name")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def plan(overrides: Sequence[str], flags: Sequence[str], config_name: str = "tra
             launcher is not one of this package's.
         HydraException, OmegaConfBaseException, LicError: a config or its data is at fault.
     """
+    overrides = with_target(overrides)
     with initialize_config_dir(config_dir(), version_base="1.3"):
         parser = OverridesParser.create()
         given = parser.parse_overrides(list(overrides))
@@ -85,11 +88,15 @@ def plan(overrides: Sequence[str], flags: Sequence[str], config_name: str = "tra
         along, then = base.sweep.chain.along, _overrides(base.sweep.chain.then)
         shared = {k: v for k, v in _settings(base).items() if k not in keys}
         shared |= {"sweep.chain.along": along, "sweep.chain.then": then}
-        grid = _grid(swept)
+        grid = [with_target(chosen) for chosen in _grid(swept)]
         if not any(key.partition(".")[0] in MAY_CHOOSE_IMAGES for key in keys):
             shared |= _images(_compose(config_name, grid[0]))
         name = identity.digest([shared, keys])
-        directory = Path(str(base.hydra.sweep.dir).replace("{sweep}", name)).resolve()
+        where = base
+        if any(key in MAY_NAME for key in keys):
+            names = joined([str(_compose(config_name, chosen).name) for chosen in grid])
+            where = _compose(config_name, [*fixed, f"name='{names}'"])
+        directory = Path(str(where.hydra.sweep.dir).replace("{sweep}", name)).resolve()
         composed = [_point(config_name, directory, chosen, keys, along) for chosen in grid]
         points = list(_chained(composed, along, then, config_name))
     for one, other in itertools.combinations(points, 2):

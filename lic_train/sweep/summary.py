@@ -10,6 +10,7 @@ from lic_train.figures.curves import rd_curve_figure
 from lic_train.figures.terminal import print_table, results_table
 from lic_train.rd.points import RDPoint, read_csv, write_csv, write_summary
 from lic_train.report.write import write_report
+from lic_train.runs.names import curve
 from lic_train.sweep.state import POINT, about, read
 
 
@@ -62,7 +63,7 @@ def gather(points: Sequence[Path]) -> tuple[list[RDPoint], set[str]]:
         ValueError: the ``model.yaml`` of a point is damaged.
     """
     labels = [str(read(point / POINT).get("label", point.name)).split(",") for point in points]
-    others = [",".join(v for v in label if not v.startswith("lmbda=")) for label in labels]
+    others = [[v for v in label if not v.startswith("lmbda=")] for label in labels]
     rows: dict[tuple[object, ...], RDPoint] = {}
     own: set[str] = set()
     for point, label, other in zip(points, labels, others, strict=True):
@@ -70,9 +71,9 @@ def gather(points: Sequence[Path]) -> tuple[list[RDPoint], set[str]]:
         for row in read_csv(point / "rd_points.csv"):
             if row.codec == name:
                 # Of a codec that does not heed lambda, every value has a curve of its own.
-                more = ",".join(label) if row.lmbda is None else other
-                if len(set(others)) > 1 or row.lmbda is None:
-                    row = replace(row, codec=f"{name} {more}")
+                more = label if row.lmbda is None else other
+                if len({*map(tuple, others)}) > 1 or row.lmbda is None:
+                    row = replace(row, codec=curve(name, more, most=None))
                 own.add(row.codec)
             rows.setdefault((row.dataset, row.image, row.codec, row.rate, row.lmbda), row)
     return list(rows.values()), own

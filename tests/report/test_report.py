@@ -30,6 +30,7 @@ from lic_train.report.gaps import read_gaps
 from lic_train.report.runs import find_runs
 from lic_train.report.series import collect
 from lic_train.report.write import write_report
+from lic_train.runs.record import write_evaluation
 from lic_train.utils.files import write_png
 
 LMBDAS = (0.001, 0.004, 0.016, 0.064, 0.25)
@@ -330,3 +331,21 @@ def test_the_chart_can_be_read_hovered_and_switched(
     page.screenshot(path=tmp_path / "page.png", full_page=True)
     assert Image.open(tmp_path / "page.png").width == 1280
     assert faults == []
+
+
+def test_an_evaluation_never_differs_from_the_run_it_is_of(tmp_path: Path) -> None:
+    rows = rows_of(WEBP, (10, 45))
+    run, other, out = (tmp_path / name for name in ("run", "other", "out"))
+    write_run(run, [p for p in rows if p.rate == 10], 0.01, seed=1)
+    write_run(other, [p for p in rows if p.rate == 45], 0.01, seed=2)
+    kodak = [replace(p, dataset="kodak") for p in read_csv(run / "rd_points.csv")]
+    write_csv(kodak, out / "rd_points.csv")
+    write_evaluation(out, run, [])
+    series, notes = collect(find_runs([tmp_path]))
+    assert {s.label for s in series} == {"mine seed=1", "mine seed=2", "jpeg"}
+    (one,) = [s for s in series if s.label == "mine seed=1"]
+    assert {run.path.name for run in one.runs} == {"run", "out"} and notes == []
+    assert {p.dataset for p in one.points} == {"samples", "kodak"}
+    # Of another setting of the same weights, it is another curve.
+    write_evaluation(out, run, ["scales=[0.5,1.0]"])
+    assert len(collect(find_runs([tmp_path]))[0]) == 4

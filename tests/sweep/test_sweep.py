@@ -283,6 +283,16 @@ def test_the_summary_tells_apart_what_was_swept(tmp_path: Path) -> None:
     assert own == {"edic seed=1", "edic seed=2"} and len(rows) == 4
     rows, own = gather([finished(f"lmbda={v}", "rnn", None) for v in (0.3, 0.4)])
     assert own == {"rnn lmbda=0.3", "rnn lmbda=0.4"} and len(rows) == 4
+    models = [finished(f"model={m},lmbda=0.1", m, 0.1) for m in ("edic", "joint_prior")]
+    assert gather(models)[1] == {"edic", "joint_prior"}
+
+
+def test_a_sweep_over_models_is_filed_under_all_of_them() -> None:
+    line = ["model=edic,joint_prior", "lmbda=0.01,0.02", "debug=fast"]
+    assert plan(line, []).directory.parent.name == "edic+joint_prior"
+    own = plan(["model._target_=a.One,a.Two", "lmbda=0.01", "data.train.limit=1"], [])
+    assert own.directory.parent.name == "One+Two"
+    assert [p.settings["name"] for p in own.points] == ["One", "Two"]
 
 
 # --- killed and continued
