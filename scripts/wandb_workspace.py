@@ -4,7 +4,7 @@
     python scripts/wandb_workspace.py ENTITY [--project lic_train] [--report]
 
 It needs a W&B account and its server (`wandb login`; offline runs come there by `wandb sync`): a
-saved view lives nowhere else. What it shows are the names that lic_train/callbacks/loggers.py
+saved view lives nowhere else. What it shows are the names that lic_train/loggers/results.py
 promises, which are the same for every codec.
 """
 
@@ -40,10 +40,20 @@ def sections() -> list[Any]:
         wr.LinePlot(title=key, x=STEP, y=[f"train/{key}", f"val/{key}"])
         for key in ("loss", "bpp_estimated", "distortion")
     ]
+    vitals = [
+        wr.LinePlot(title=title, x=STEP, y=keys)
+        for title, keys in {
+            "learning rates": ["lr/net", "lr/net_muon", "lr/net_adam", "lr/aux"],
+            "images per second": ["speed/images_per_s"],
+            "norm of the gradient": ["train/grad_norm"],
+            "memory, GB": ["memory/host_gb", "memory/gpu_gb"],
+        }.items()
+    ]
     return [
         ws.Section(name="Rate-distortion", panels=[*curves, points], is_open=True),
         ws.Section(name="While it trains", panels=[*live, *pictures], is_open=True),
         ws.Section(name="Training", panels=training, is_open=False),
+        ws.Section(name="Learning rate, speed, memory", panels=vitals, is_open=False),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from lic_train.errors import TrainingError
+from lic_train.runs.listing import CHAIN
 from lic_train.utils.configs import config_dir
+from lic_train.utils.files import write_whole
 from lic_train.utils.safe_path import python_module, safe_environment
 
 FINISHED = "rd_summary.json"
@@ -42,6 +45,7 @@ def run(arguments: Sequence[str]) -> Path:
         chain = compose("train", chosen).chain
     name = chosen[-1].partition("=")[2]
     root = Path((directories or [f"runs/chain_{name}"])[-1]).resolve()
+    write_whole(root / CHAIN, json.dumps({"chain": name, "stages": list(chain.stages)}).encode())
     run_dir: Path | None = None
     for number, stage in enumerate(chain.stages, start=1):
         before, run_dir = run_dir, root / f"{number}_{stage}"

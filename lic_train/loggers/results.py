@@ -1,8 +1,9 @@
 """What a run tells its loggers beyond numbers: pictures, RD table, curves, its exported model.
 
 Names are the same for every run and every codec, so that one saved view compares them all:
-``train/*`` and ``val/*`` over batches, ``live/*`` at every look, ``rd/*`` of the finished run, and
-``curve/*``, the finished run's operating points, over ``curve/bpp`` as their axis.
+``train/*``, ``val/*``, ``lr/*``, ``speed/*`` and ``memory/*`` over batches, ``live/*`` at every
+look, ``rd/*`` of the finished run, and ``curve/*``, the finished run's operating points, over
+``curve/bpp`` as their axis.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ def log_results(
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             _tell_wandb(logger.experiment, points, name, run_dir)
+        elif isinstance(logger, TensorBoardLogger):
+            # Its page of settings and results knows no numbers but those it is given with them.
+            logger.log_hyperparams(dict(logger.hparams), dict(numbers), step)
         logger.finalize("success")
 
 

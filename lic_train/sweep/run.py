@@ -6,6 +6,7 @@ skipped, broken ones resume from their checkpoints, and failed ones are tried ag
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import time
@@ -118,8 +119,17 @@ def conclude(planned: Plan) -> int:
         again = "the same command tries again"
         print(f"sweep  {count}{which}{fault}; {again}: {planned.directory}", file=sys.stderr)
         return 1
+    if line := _sync_line(planned.directory):
+        print(f"W&B    {line}")
     print(f"sweep  {count}: {planned.directory}")
     return 0
+
+
+def _sync_line(directory: Path) -> str:
+    """The command that uploads what the points kept for W&B offline; "" without any."""
+    if not next(directory.glob("*/wandb/offline-run-*"), None):
+        return ""
+    return f"wandb sync {shlex.quote(str(directory))}/*/wandb/offline-run-*"
 
 
 def _report(directory: Path, others: list[str]) -> str:

@@ -19,6 +19,8 @@ from signal import Signals
 from typing import IO, Any
 
 from lic_train.errors import LicError
+from lic_train.runs.listing import held
+from lic_train.runs.record import read
 from lic_train.utils.files import write_whole
 from lic_train.utils.plain import read_yaml
 
@@ -90,14 +92,6 @@ def status(point: Path) -> Status:
     return Status(label, FAILED, step, machine=machine, why=why)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read a JSON object; it is empty if there is no such file, or the file is damaged."""
-    with suppress(OSError, ValueError):
-        loaded = json.loads(path.read_text())
-        return loaded if isinstance(loaded, dict) else {}
-    return {}
-
-
 def write(path: Path, values: dict[str, Any]) -> None:
     """Write a JSON object, all or nothing.
 
@@ -108,18 +102,6 @@ def write(path: Path, values: dict[str, Any]) -> None:
         write_whole(path, (json.dumps(values, indent=1) + "\n").encode())
     except OSError as error:
         raise SweepError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def held(lock: Path) -> bool:
-    """Return whether a living process holds the lock."""
-    try:
-        with lock.open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 @contextmanager

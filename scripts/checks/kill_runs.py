@@ -35,6 +35,8 @@ from lic_train import __main__ as train
 from lic_train.rd.points import read_csv
 
 STEPS = 30
+MEASURED = ("speed/", "memory/")
+"""Columns of the log that say how the machine did, not the run."""
 COMMON = [
     *("data.batch_size=2", "data.train.limit=3", "data.eval.limit=2", "data.eval.longest_side=64"),
     *("data.crop_size=64", "data.eval_crop=64", "evaluation.save_images=0"),
@@ -142,7 +144,10 @@ def outcome(run: Path) -> dict[str, Any]:
     points = read_csv(run / "rd_points.csv")
     rows = [(p.image, p.codec, p.rate, p.bytes, p.bpp_estimated, p.psnr) for p in points]
     with (run / "logs/version_0/metrics.csv").open(newline="") as file:
-        log = list(csv.DictReader(file))
+        log = [
+            {k: v for k, v in row.items() if not k.startswith(MEASURED)}
+            for row in csv.DictReader(file)
+        ]
     return {
         "weights": _digest(exported),
         "state": _digest(last["state_dict"]),

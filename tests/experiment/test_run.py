@@ -28,6 +28,7 @@ from lic_train.data.io.images import read_image
 from lic_train.data.sources import Samples
 from lic_train.experiment.build import build
 from lic_train.experiment.run import fit
+from lic_train.runs import listing
 from lic_train.utils.files import write_png
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -129,11 +130,28 @@ def test_a_whole_run_in_wandb(run: Path) -> None:
         held.last
     )
     assert {"train/loss", "val/loss", "train/grad_norm"} <= set(held.last)
+    vitals = {"lr/net_muon", "lr/net_adam", "lr/aux", "speed/images_per_s", "memory/host_gb"}
+    assert vitals <= set(held.last)
+    title = "edic λ=0.005 experiment=edic_gmm debug=fast crop_size=64 +4"
+    assert held.run["display_name"] == title
+    assert {"edic", "samples"} <= set(held.run["tags"])
+    about = json.loads((run / "about.json").read_text())
+    assert about["title"] == title and about["name"] == "edic"
     pictures = ("live/rd_curve", "live/reconstructions", "live/latents", "figures/rd_curve")
     assert {f"{name}.filenames" for name in pictures} <= set(held.last)
     assert (held.files / held.last["rd/points.path"]).is_file()
     config = [r["config"]["update"] for r in held.of("config")]
     assert any("model" in update and "lmbda" in update for update in config)
+
+
+def test_a_whole_run_in_the_list_of_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (listed,) = listing.rows([run])
+    assert (listed.state, listed.step, listed.steps, listed.lmbda) == ("finished", 2, 2, 0.005)
+    (own,) = [row for row in rows(run) if row["codec"] == "edic"]
+    assert listed.bpp == pytest.approx(float(own["bpp"]))
+    assert listed.s_per_step and listed.s_per_step > 0 and listed.end_in_s is None
+    cli.main(["runs", str(run), "--where", "N=8"])
+    assert "edic λ=0.005" in capsys.readouterr().out
 
 
 def test_the_rows_tell_of_the_files(run: Path) -> None:

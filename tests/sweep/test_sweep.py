@@ -25,7 +25,7 @@ from lic_train.rd.points import RDPoint, read_csv, write_csv
 from lic_train.report.runs import find_runs
 from lic_train.sweep.launchers import Local
 from lic_train.sweep.plan import Plan, Point, enter, plan
-from lic_train.sweep.run import conclude, run
+from lic_train.sweep.run import _sync_line, conclude, run
 from lic_train.sweep.state import LOCK, POINT, STATE, hold, points_of, read, status, write
 from lic_train.sweep.summary import gather
 
@@ -384,3 +384,10 @@ def test_a_disk_that_fills_up_and_a_checkpoint_of_another_model(tmp_path: Path) 
 
 def no_file_above_a_block() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+
+
+def test_the_line_that_syncs_a_whole_sweep(tmp_path: Path) -> None:
+    sweep = tmp_path / "a sweep"
+    assert _sync_line(sweep) == ""
+    (sweep / "lmbda=0.1" / "wandb" / "offline-run-1").mkdir(parents=True)
+    assert _sync_line(sweep) == f"wandb sync '{sweep}'/*/wandb/offline-run-*"
