@@ -10,8 +10,8 @@ from typing import Any
 from lic_train.errors import DataError
 from lic_train.runs.listing import Row
 
-SORTS = ("name", "state", "step", "s_per_step", "end_in_s", "lmbda", "bpp", "psnr")
-SORTS = (*SORTS, "bd_rate", "machine", "age_s")
+_OF_A_RUN = ("name", "state", "step", "s_per_step", "end_in_s", "lmbda", "bpp", "psnr")
+SORTS = (*_OF_A_RUN, "bd_rate", "machine", "age_s")
 OF_THE_ROW = ("kind", "state", "lmbda", "machine", "name")
 
 

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from lic_train.runs.listing import held
+from lic_train.runs.record import read
 from lic_train.sweep.point import PointProcess
-from lic_train.sweep.state import JOB, LOCK, STATE, STDERR, SweepError, held, read, write
+from lic_train.sweep.state import JOB, LOCK, STATE, STDERR, SweepError, write
 from lic_train.utils.safe_path import python_module, safe_environment
 
 

@@ -21,8 +21,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lic_train.experiment import identity
 from lic_train.runs.names import joined, with_target
+from lic_train.runs.record import read
 from lic_train.sweep.launchers import Launcher
-from lic_train.sweep.state import POINT, SWEEP, SweepError, read, write
+from lic_train.sweep.state import POINT, SWEEP, SweepError, write
 from lic_train.utils.configs import config_dir, flat
 from lic_train.utils.starts import starts
 

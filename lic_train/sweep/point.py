@@ -16,17 +16,8 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from lic_train.sweep.state import (
-    CHECKPOINT,
-    LOCK,
-    POINT,
-    STATE,
-    STDERR,
-    STDOUT,
-    SweepError,
-    read,
-    write,
-)
+from lic_train.runs.record import read
+from lic_train.sweep.state import CHECKPOINT, LOCK, POINT, STATE, STDERR, STDOUT, SweepError, write
 from lic_train.utils.safe_path import python_module, safe_environment
 
 TAKEN = 75

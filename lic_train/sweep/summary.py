@@ -11,7 +11,8 @@ from lic_train.figures.terminal import print_table, results_table
 from lic_train.rd.points import RDPoint, read_csv, write_csv, write_summary
 from lic_train.report.write import write_report
 from lic_train.runs.names import curve
-from lic_train.sweep.state import POINT, about, read
+from lic_train.runs.record import read
+from lic_train.sweep.state import POINT, about
 
 
 def summarize(sweep: Path, points: Sequence[Path], missing: Sequence[str] = ()) -> Path:

@@ -23,10 +23,11 @@ from lic_train.errors import LicError
 from lic_train.experiment import identity
 from lic_train.rd.points import RDPoint, read_csv, write_csv
 from lic_train.report.runs import find_runs
+from lic_train.runs.record import read
 from lic_train.sweep.launchers import Local
 from lic_train.sweep.plan import Plan, Point, enter, plan
 from lic_train.sweep.run import _sync_line, conclude, run
-from lic_train.sweep.state import LOCK, POINT, STATE, hold, points_of, read, status, write
+from lic_train.sweep.state import LOCK, POINT, STATE, hold, points_of, status, write
 from lic_train.sweep.summary import gather
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -18,7 +18,8 @@ import pytest
 from helpers.sweeps import LONGER
 from helpers.zoo import REPOSITORY
 
-from lic_train.sweep.state import JOB, STATE, points_of, read, status
+from lic_train.runs.record import read
+from lic_train.sweep.state import JOB, STATE, points_of, status
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 pytestmark = pytest.mark.slow
