@@ -9,6 +9,7 @@ import warnings
 
 from lic_train import __version__
 from lic_train import cli as commands
+from lic_train.cli._shared import import_from_here
 from lic_train.utils.faults import one_line, show_any_name
 
 
@@ -19,6 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     show_any_name()
     with one_line("lic"):
+        import_from_here(getattr(options, "trust", []))
         options.command(options)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,36 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PACKAGE.MODULE:CLASS",
         help="a class beyond lic_train's own that the model may name: its code will run",
     )
+
+
+def import_from_here(names: Sequence[str]) -> None:
+    """Import the modules of classes that the user trusts, from the current folder if need be.
+
+    The folder is on the path for as long as that takes and no longer: nothing else comes from it.
+
+    Args:
+        names: ``package.module:Class``.
+
+    Raises:
+        ModelError: a module is there and cannot be imported.
+    """
+    import importlib
+    from importlib.util import find_spec
+
+    for name in names:
+        module = name.partition(":")[0]
+        package, here = module.partition(".")[0], Path.cwd()
+        lies_here = (here / f"{package}.py").is_file() or (here / package).is_dir()
+        if not package.isidentifier() or not lies_here or find_spec(package):
+            continue
+        sys.path.append(str(here))
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # whatever its code raises
+            said = f"{type(error).__name__}: {error}"
+            raise ModelError(f"--trust {name}: {module} cannot be imported ({said})") from error
+        finally:
+            sys.path.remove(str(here))
 
 
 def force_argument(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ Figures are built without pyplot, so that nothing stays in a global list and any
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,12 +22,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from lic_train.rd.curves import Array, Curve, mean_curve
 from lic_train.rd.points import RDPoint
+from lic_train.rd.published import PublishedCurve
 from lic_train.utils.files import write_whole
 from lic_train.utils.plain import printable
 
 IMAGE_ANCHORS = ("jpeg", "webp", "jpeg2000", "avif", "jpegxl", "hevc")
 ANCHORS = (*IMAGE_ANCHORS, "x264", "x265", "x264_slow", "x265_slow")
-INK, GREY = "#1f2933", "#8a94a0"
+INK, GREY, PUBLISHED = "#1f2933", "#8a94a0", "#b9a36b"
 COLOURS = ("#c8102e", "#1565c0", "#2e7d32", "#8e24aa", "#ef6c00", "#00838f")
 LABELS = 8
 """Operating points of a curve that are named; of more, every second, third, ..."""
@@ -38,6 +40,7 @@ def rd_curve_figure(
     path: Path,
     anchors: Sequence[str] = ANCHORS,
     title: str | None = None,
+    published: Sequence[PublishedCurve] = (),
 ) -> None:
     """Write a PNG: mean bits per pixel against mean PSNR and, where defined, MS-SSIM.
 
@@ -47,6 +50,7 @@ def rd_curve_figure(
         path: of the PNG, written atomically.
         anchors: names of the anchors, drawn if they have rows.
         title: over the figure; by default the dataset and the number of images.
+        published: curves of the same images, drawn and labelled as such beside PSNR.
 
     Raises:
         LicError: as ``rd.mean_curve``.
@@ -58,6 +62,9 @@ def rd_curve_figure(
     window = _window(min(c.bpp.min() for c in own), max(c.bpp.max() for c in own))
     similar = any(np.isfinite(c.ms_ssim_mean_of_db).any() for c in own)
     figure, axes = _figure(2 if similar else 1)
+    for published_curve, style in zip(published, itertools.cycle(STYLES)):
+        x, y = published_curve.bpp, published_curve.psnr
+        axes[0].plot(x, y, style, color=PUBLISHED, linewidth=1.4, label=published_curve.label)
     _panel(axes[0], curves, [c.psnr for c in curves], anchors, window)
     axes[0].set_ylabel("PSNR (dB), 8-bit RGB, mean over images")
     if similar:

@@ -161,7 +161,7 @@ def _series(section: Section) -> list[dict[str, Any]]:
         drawn.append({"label": hull.curve.codec, "points": points, "trained": False} | style)
     for k, curve in enumerate(section.published):
         style = {"colour": "#b9a36b", "width": 1.2, "marker": False, "hidden": True}
-        style |= {"dash": DASHES[k % len(DASHES)], "trained": False}
+        style |= {"dash": DASHES[k % len(DASHES)], "trained": False, "focus": True}
         columns = zip(curve.bpp, curve.psnr, curve.ms_ssim, curve.ms_ssim_db_of_mean, strict=True)
         names = ("bpp", "psnr", "ms_ssim", "ms_ssim_db_of_mean")
         rows = [dict(zip(names, map(_finite, row), strict=True)) for row in columns]

@@ -80,7 +80,7 @@ class Chart {
   }
   window(shown, metric) {
     // By default what the trained codecs span and some more, so that anchors do not flatten them.
-    const all = shown.flatMap((s) => s.drawn), own = shown.filter((s) => s.trained).flatMap((s) => s.drawn);
+    const all = shown.flatMap((s) => s.drawn), own = shown.filter((s) => s.trained || s.focus).flatMap((s) => s.drawn);
     const focus = own.length && !this.value("whole") ? own : all;
     const x = focus.map((p) => p.bpp);
     let [low, high] = [Math.min(...x), Math.max(...x)];

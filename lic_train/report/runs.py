@@ -15,8 +15,8 @@ from lic_train.utils.configs import flat
 from lic_train.utils.plain import NotPlainError, read_json, read_yaml
 
 ROWS = "rd_points.csv"
-REPEATS = ("sweep.json", "bd_rate.csv")
-"""Of a sweep and of a report: beside them lie rows that are those of runs once more."""
+REPEATS = ("sweep.json", "joint.json", "bd_rate.csv")
+"""Of a sweep, of its evaluation and of a report: rows beside them are those of runs once more."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from lic_train.rd import bd, published
 from lic_train.rd import curves as rd
 from lic_train.rd.bd import Comparison
 from lic_train.rd.curves import Curve, RateSaved
+from lic_train.rd.literature import set_of
 from lic_train.rd.points import RDPoint
 from lic_train.rd.published import PublishedCurve
 from lic_train.report.series import Series
@@ -124,8 +125,8 @@ def _section(dataset: str, series: list[Series]) -> Section:
                 saved = rd.rates_saved(both, codec.label, other.label)
                 section.saved[codec.label, other.label] = saved
     section.hulls = _hulls(section)
-    if dataset in published.datasets():
-        section.published = published.curves(dataset)
+    if name := set_of(section.images):
+        section.published = published.curves(name)
     return section
 
 

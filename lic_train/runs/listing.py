@@ -17,6 +17,8 @@ from lic_train.runs.names import title
 from lic_train.runs.record import ABOUT, EVALUATION, POINT, read
 
 RECORD, SWEEP, CHAIN, STATE = "run.json", "sweep.json", "chain.json", "state.json"
+JOINT = "joint.json"
+"""Of a folder that holds the evaluations of all points of a sweep."""
 SUMMARY, LOG = "rd_summary.json", Path("logs", "version_0", "metrics.csv")
 CHECKPOINT = Path("checkpoints", "last.ckpt")
 RUNNING, FINISHED, STOPPED = "running", "finished", "stopped"
@@ -95,7 +97,7 @@ def _folders(folder: Path, depth: int = 0) -> Iterator[tuple[Path, int]]:
     names = {}
     with suppress(OSError), os.scandir(folder) as entries:
         names = {e.name: e.is_dir(follow_symlinks=False) for e in entries}
-    many = SWEEP in names or CHAIN in names
+    many = any(name in names for name in (SWEEP, CHAIN, JOINT))
     one = not many and any(n in names for n in (RECORD, ABOUT, POINT, EVALUATION, SUMMARY))
     if many or one:
         yield folder, depth
@@ -108,6 +110,9 @@ def _row(path: Path) -> Row | None:
     for record, kind in ((SWEEP, "sweep"), (CHAIN, "chain")):
         if (path / record).is_file():
             return _many(path, kind, read(path / record))
+    if (path / JOINT).is_file():
+        name = f"evaluation of sweep {read(path / JOINT).get('label', '')}"
+        return Row(name, "evaluation", FINISHED, path, age_s=_age(path, SUMMARY))
     if not any((path / name).is_file() for name in (RECORD, ABOUT, POINT)):
         return _evaluation(path)
     return _run(path)

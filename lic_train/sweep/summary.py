@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from lic_train.figures.curves import rd_curve_figure
 from lic_train.figures.terminal import print_table, results_table
 from lic_train.rd.points import RDPoint, read_csv, write_csv, write_summary
 from lic_train.report.write import write_report
+from lic_train.runs.listing import JOINT
 from lic_train.runs.names import curve
 from lic_train.runs.record import read
 from lic_train.sweep.state import POINT, about
+from lic_train.utils.files import write_whole
 
 
 def summarize(sweep: Path, points: Sequence[Path], missing: Sequence[str] = ()) -> Path:
@@ -33,28 +36,49 @@ def summarize(sweep: Path, points: Sequence[Path], missing: Sequence[str] = ()) 
         LicError: rows are missing or do not belong together, e.g. those of different images under
             one name.
     """
-    rows, own = gather(points)
-    write_csv(rows, sweep / "rd_points.csv")
-    write_summary(rows, sweep / "rd_summary.json")
-    datasets = sorted({row.dataset for row in rows})
-    for dataset in datasets:
-        these = [row for row in rows if row.dataset == dataset]
-        of_which = f"_{dataset}" if len(datasets) > 1 else ""
-        rd_curve_figure(these, sweep / "figures" / f"rd_curve{of_which}.png")
-        for codec in sorted(own & {row.codec for row in these}):
-            print_table(results_table(these, codec))
+    write_joint(*gather(points), sweep)
     report = sweep / "report.html"
     write_report([sweep], report, f"Sweep {sweep.name}", missing)
     return report
 
 
-def gather(points: Sequence[Path]) -> tuple[list[RDPoint], set[str]]:
+def write_joint(
+    rows: Sequence[RDPoint], own: Collection[str], folder: Path, of: Path | None = None
+) -> None:
+    """Write the tables and figures of many points into one folder, and print the tables.
+
+    Args:
+        rows: of all of them, as :func:`gather` gives them.
+        own: names of the trained codecs.
+        folder: where to.
+        of: the sweep, where ``folder`` is that of an evaluation of it.
+    """
+    if of is not None:
+        label = "/".join(of.resolve().parts[-2:])
+        said = {"sweep": str(of.resolve()), "label": label, "codecs": sorted(own)}
+        write_whole(folder / JOINT, (json.dumps(said, indent=1) + "\n").encode())
+    write_csv(rows, folder / "rd_points.csv")
+    write_summary(rows, folder / "rd_summary.json")
+    datasets = sorted({row.dataset for row in rows})
+    for dataset in datasets:
+        these = [row for row in rows if row.dataset == dataset]
+        of_which = f"_{dataset}" if len(datasets) > 1 else ""
+        anchors = list(dict.fromkeys(row.codec for row in these if row.codec not in own))
+        rd_curve_figure(these, folder / "figures" / f"rd_curve{of_which}.png", anchors)
+        for codec in sorted({*own} & {row.codec for row in these}):
+            print_table(results_table(these, codec, anchors))
+
+
+def gather(
+    points: Sequence[Path], folders: Sequence[Path] | None = None
+) -> tuple[list[RDPoint], set[str]]:
     """Collect the rows of all points, those of anchors once.
 
     Codecs that differ in more than their lambda are distinguished by the values that were swept.
 
     Args:
         points: directories of the finished points.
+        folders: where the rows of each are; ``None``: in its own directory.
 
     Returns:
         The rows, and the names of the codecs that were trained.
@@ -67,9 +91,9 @@ def gather(points: Sequence[Path]) -> tuple[list[RDPoint], set[str]]:
     others = [[v for v in label if not v.startswith("lmbda=")] for label in labels]
     rows: dict[tuple[object, ...], RDPoint] = {}
     own: set[str] = set()
-    for point, label, other in zip(points, labels, others, strict=True):
+    for point, folder, label, other in zip(points, folders or points, labels, others, strict=True):
         name = about(point)["name"]
-        for row in read_csv(point / "rd_points.csv"):
+        for row in read_csv(folder / "rd_points.csv"):
             if row.codec == name:
                 # Of a codec that does not heed lambda, every value has a curve of its own.
                 more = label if row.lmbda is None else other

@@ -25,6 +25,7 @@ from lic_train.errors import LicError
 from lic_train.evaluation.rate_gap import RateGap
 from lic_train.rd import bd
 from lic_train.rd import curves as rd
+from lic_train.rd.literature import IMAGES
 from lic_train.rd.points import RDPoint, read_csv, write_csv
 from lic_train.report.gaps import read_gaps
 from lic_train.report.runs import find_runs
@@ -178,6 +179,18 @@ def test_published_curves_are_drawn_and_never_compared(tmp_path: Path) -> None:
     for run in (tmp_path / "a").iterdir():
         rows = read_csv(run / "rd_points.csv")
         write_csv([replace(p, dataset="kodak") for p in rows], run / "rd_points.csv")
+    write_report([tmp_path], tmp_path / "r.html", "x")
+    (chart,) = charts((tmp_path / "r.html").read_text())
+    assert not any("published" in s["label"] for s in chart["series"])  # of other photographs
+    for run in (tmp_path / "a").iterdir():
+        rows = read_csv(run / "rd_points.csv")
+        one = [p for p in rows if p.image == rows[0].image]
+        kodak = [
+            replace(p, image=name, width=width, height=height)
+            for name, (width, height) in IMAGES["kodak"].items()
+            for p in one
+        ]
+        write_csv(kodak, run / "rd_points.csv")
     write_report([tmp_path], tmp_path / "r.html", "x")
     (chart,) = charts((tmp_path / "r.html").read_text())
     published = [s for s in chart["series"] if s["label"].endswith("(published)")]
