@@ -13,6 +13,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from lic_train.experiment import chain
+from lic_train.experiment import help as page
 from lic_train.runs.names import with_target
 from lic_train.utils.configs import config_dir
 from lic_train.utils.faults import one_line, show_any_name
@@ -50,6 +51,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     sys.argv[1:] = with_target(sys.argv[1:])
+    if page.asked(sys.argv[1:]):
+        print(page.page())
+        return
     with one_line("lic_train", TRACES):
         if chain.asked(sys.argv[1:]):
             chain.run(sys.argv[1:])

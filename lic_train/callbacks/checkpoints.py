@@ -54,6 +54,9 @@ class Checkpoints(Checkpoint):
         for logger in trainer.loggers:
             if isinstance(logger, CSVLog):
                 logger.go_on_from(trainer.global_step)
+        if trainer.global_step and trainer.is_global_zero:
+            print(f"train  resumes after batch {trainer.global_step} of {trainer.max_steps}",
+                  flush=True)  # fmt: skip
         self._now = _step_shape(trainer)
         changed = [name for name, n in self._before.items() if self._now[name] != n]
         if changed and trainer.is_global_zero:

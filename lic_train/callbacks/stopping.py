@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -14,10 +15,11 @@ from torch import distributed
 
 from lic_train.utils.ranks import Leaving
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""What announces the end: a scheduler's SIGTERM; SIGUSR1, by which Slurm warns beforehand
-(``sbatch --signal=USR1@120``) and after which the job wants to be queued again; SIGUSR2, by which
-submitit is warned, which queues jobs again by itself."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""What announces the end: Ctrl-C, of which a second one does not wait; a scheduler's SIGTERM;
+SIGUSR1, by which Slurm warns beforehand (``sbatch --signal=USR1@120``) and after which the job
+wants to be queued again; SIGUSR2, by which submitit is warned, which queues jobs again by itself.
+"""
 
 
 class Stopped(SystemExit):
@@ -47,6 +49,11 @@ class Stopping:
                 signal.signal(signum, self._note)
 
     def _note(self, signum: int, frame: Any) -> None:
+        if signum == signal.SIGINT:
+            if self._noted == signal.SIGINT:
+                raise KeyboardInterrupt
+            print("\nlic_train: stopping after this batch; Ctrl-C again ends at once",
+                  file=sys.stderr)  # fmt: skip
         self._noted = self._noted or signum
 
     def told(self, trainer: pl.Trainer) -> int:

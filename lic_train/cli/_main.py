@@ -5,17 +5,23 @@ from __future__ import annotations
 import argparse
 import importlib
 import pkgutil
+import sys
 import warnings
 
 from lic_train import __version__
 from lic_train import cli as commands
+from lic_train.cli import train
 from lic_train.cli._shared import import_from_here
 from lic_train.utils.faults import one_line, show_any_name
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; a fault of the input ends in one line on stderr and exit code 2."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["train"]:  # its options are Hydra's, -m and --cfg among them
+        train.run(argparse.Namespace(overrides=given[1:]))
+        return
+    options = _parser().parse_args(given)
     # What libraries say to programmers; stderr is for what concerns the user's files.
     warnings.filterwarnings("ignore", category=FutureWarning)
     show_any_name()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -204,6 +205,7 @@ class ImageDataModule(LightningDataModule):
             collate_fn=collate,
             pin_memory=self.pin_memory and torch.cuda.is_available(),
             generator=self._loader_generator(),
+            worker_init_fn=_outlive_ctrl_c,
         )
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -281,3 +283,8 @@ class ImageDataModule(LightningDataModule):
     def _loader_generator(self) -> torch.Generator:
         """DataLoader draws one number per pass, by default from the global generator."""
         return torch.Generator().manual_seed(self.seed)
+
+
+def _outlive_ctrl_c(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the run wants its last batch and ends these."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -10,6 +10,7 @@ from lic_train import doctor
 from lic_train.callbacks.checkpoints import LAST, newest_checkpoint
 from lic_train.doctor.preflight import Finding, Preflight
 from lic_train.experiment import build
+from lic_train.experiment.unused import check_added
 from lic_train.utils.faults import describe
 
 Check = Callable[[Preflight], Iterator[Finding]]
@@ -19,6 +20,7 @@ def examine(overrides: Sequence[str]) -> list[Finding]:
     """All that is to be said of the run that these overrides make."""
     try:
         cfg, hydra = build.compose(overrides)
+        check_added(cfg, overrides)
     except Exception as error:
         return [_broken("config", error)]
     preflight = Preflight(cfg, dict(hydra.runtime.choices), hydra)

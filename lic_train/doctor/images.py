@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
@@ -18,8 +19,8 @@ from lic_train.errors import DataError
 
 LOOKED_AT = 500
 """Images whose headers are read."""
-DECODED = 12
-"""Images of each set that are decoded whole."""
+DECODED, PATIENCE_S = 12, 10.0
+"""Images of each set that are decoded whole at least, and for how long more of them are."""
 INNER = 4
 """Positions a side of the coarsest latents from which on a quarter of them is not at a border."""
 
@@ -79,8 +80,13 @@ def readable(p: Preflight) -> Iterator[Finding]:
     if not hasattr(data.train_source, "__len__"):
         yield Finding("images", f"a stream to train on, {len(data.eval_source)} to evaluate")
         return
-    for source in (data.train_source, data.eval_source):
-        for index in range(0, len(source), max(1, len(source) // DECODED)):
+    decoded, count = 0, len(data.train_source) + len(data.eval_source)
+    for source in (data.eval_source, data.train_source):
+        end = time.monotonic() + PATIENCE_S
+        for number, index in enumerate(_spread(len(source))):
+            if number >= DECODED and time.monotonic() > end:
+                break
+            decoded += 1
             try:
                 source.pixels(index)
             except DataError as error:
@@ -90,8 +96,20 @@ def readable(p: Preflight) -> Iterator[Finding]:
         said = f"{len(set(bad))} cannot be read, e.g. {bad[0]}"
         yield Finding("images", said, "remove or replace them")
     else:
-        count = f"{len(data.train_source)} to train on, {len(data.eval_source)} to evaluate"
-        yield Finding("images", count)
+        said = f"{len(data.train_source)} to train on, {len(data.eval_source)} to evaluate"
+        part = "" if decoded == count else f"; {decoded} of them were decoded, lic data check"
+        yield Finding("images", f"{said}{part and part + ' decodes all'}")
+
+
+def _spread(count: int) -> Iterator[int]:
+    """Every index once, those that lie far apart first."""
+    seen: set[int] = set()
+    step = max(1, count // DECODED)
+    while len(seen) < count:
+        fresh = [i for i in range(0, count, step) if i not in seen]
+        seen.update(fresh)
+        yield from fresh
+        step = max(1, step // 2)
 
 
 def disjoint(p: Preflight) -> Iterator[Finding]:

@@ -54,19 +54,37 @@ def _learning_rate(module: nn.Module, optimizer: torch.optim.Optimizer) -> Itera
     """By how much of its size the first step at the full rate moves a typical weight."""
     for group, full in zip(optimizer.param_groups, _full_rates(optimizer), strict=True):
         group["lr"] = full
-    weights = [w for w in module.parameters() if w.requires_grad and w.ndim > 1 and w.any()]
-    before = [w.detach().clone() for w in weights]
+    parts = [[w for w in part if w.ndim > 1 and w.any()] for part in _parts(optimizer)]
+    before = [[w.detach().clone() for w in part] for part in parts]
     optimizer.step()
-    moved = torch.tensor(
-        [((w.detach() - b).norm() / b.norm()).item() for w, b in zip(weights, before, strict=True)]
-    )
-    typical = moved.nan_to_num(torch.inf).median().item() if len(moved) else 0.0
+    # Of every part by itself: one that moves far is no better for another that does not.
+    typical = max((_moved(*both) for both in zip(parts, before, strict=True)), default=0.0)
     rates = ", ".join(sorted({f"{group['lr']:g}" for group in optimizer.param_groups}))
     said = f"{rates}: the first full step moves weights by {100 * typical:.2g} % of their size"
     if typical > LARGE_STEP:
         yield Finding("learning rate", said, "optimizer.net.lr=1e-4 is the field's")
     else:
         yield Finding("learning rate", said)
+
+
+def _parts(optimizer: torch.optim.Optimizer) -> Iterator[list[torch.Tensor]]:
+    """The parameters of every optimizer that is one of the net's."""
+    parts = getattr(optimizer, "parts", None)
+    if parts is None:
+        yield [w for group in optimizer.param_groups for w in group["params"] if w.requires_grad]
+        return
+    for part in parts[: getattr(optimizer, "shown", len(parts))]:
+        yield from _parts(part)
+
+
+def _moved(weights: list[torch.Tensor], before: list[torch.Tensor]) -> float:
+    """The median over weights of the share of their size that they moved by."""
+    if not weights:
+        return 0.0
+    shares = [
+        ((w.detach() - b).norm() / b.norm()).item() for w, b in zip(weights, before, strict=True)
+    ]
+    return torch.tensor(shares).nan_to_num(torch.inf).median().item()
 
 
 def _full_rates(optimizer: torch.optim.Optimizer) -> list[float]:

@@ -15,6 +15,11 @@ TAG = 64
 """Characters of a tag: W&B takes no more."""
 
 
+def overrides() -> list[str]:
+    """What the command sets."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
 def name_run(cfg: DictConfig, run_dir: Path) -> list[str]:
     """Fill in ``title`` and ``tags``, as far as the user left that to us.
 
@@ -25,8 +30,7 @@ def name_run(cfg: DictConfig, run_dir: Path) -> list[str]:
     Returns:
         The settings of the command that a name tells.
     """
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    differs = differing(overrides)
+    differs = differing(overrides())
     cfg.title = cfg.title or title(str(cfg.name), _lmbda(cfg), differs)
     sweep = run_dir.parent.name if (run_dir.parent / "sweep.json").is_file() else ""
     commit = next(iter(commits().values()), "")[:7]
@@ -47,6 +51,6 @@ def _lmbda(cfg: DictConfig) -> float | None:
     """The trade-off, if the codec heeds it."""
     try:
         own = bool(getattr(get_class(str(cfg.model._target_)), "own_lmbda", False))
-    except Exception:  # whoever builds it says it better
-        own = False
-    return None if own else float(cfg.lmbda)
+        return None if own else float(cfg.lmbda)
+    except Exception:  # whoever builds it says better what is wrong
+        return None

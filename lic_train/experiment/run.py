@@ -22,6 +22,7 @@ from lic_train.evaluation.results import Labels
 from lic_train.experiment import naming
 from lic_train.experiment.build import Experiment, build
 from lic_train.experiment.run_folder import claimed
+from lic_train.experiment.unused import check_added
 from lic_train.loggers.results import log_results
 from lic_train.rd.headline import headline
 from lic_train.runs.record import write_about
@@ -43,12 +44,13 @@ def run(cfg: DictConfig) -> Path:
 
 
 def _run(cfg: DictConfig, run_dir: Path) -> Path:
+    check_added(cfg, naming.overrides())
     differs = naming.name_run(cfg, run_dir)
     if (run_dir.parent / "sweep.json").is_file():  # W&B shows the points of a sweep as one group
         os.environ.setdefault("WANDB_RUN_GROUP", "/".join(run_dir.parent.parts[-2:]))
     experiment = build(cfg)
     trainer = experiment.trainer
-    start = newest_checkpoint(run_dir / "checkpoints" / checkpoints.LAST, experiment.module)
+    start = newest_checkpoint(start_of(run_dir), experiment.module)
     try:
         if trainer.is_global_zero:
             (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
@@ -70,16 +72,28 @@ def _run(cfg: DictConfig, run_dir: Path) -> Path:
             numbers = headline(points, name, "rd")
             log_results(trainer.loggers, points, name, numbers, run_dir, step)
             conclude(points, name, run_dir)
+    except KeyboardInterrupt:
+        if trainer.is_global_zero and start_of(run_dir).is_file():
+            print(f"lic_train: {again(run_dir)} from its last checkpoint", file=sys.stderr)
+        raise
     except Stopped as stop:
-        folder = typed("hydra.run.dir", run_dir)
-        again = f"the same command with {folder} resumes it"
         queued = requeue() if stop.signum == signal.SIGUSR1 else ""
-        line = f"lic_train: stopped by {stop.signum.name} after batch {stop.step}; {again}"
+        line = f"lic_train: stopped by {stop.signum.name} after batch {stop.step}; {again(run_dir)}"
         print("; ".join(filter(None, (queued, line))), file=sys.stderr)
         raise
     finally:
         close(experiment.trainer.loggers)
     return run_dir
+
+
+def start_of(run_dir: Path) -> Path:
+    """The checkpoint that a run resumes from."""
+    return run_dir / "checkpoints" / checkpoints.LAST
+
+
+def again(run_dir: Path) -> str:
+    """How a run is resumed, in words."""
+    return f"the same command with {typed('hydra.run.dir', run_dir)} resumes it"
 
 
 def close(loggers: list[Any]) -> None:

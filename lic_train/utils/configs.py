@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+MEANT = {"lambda": "lmbda", "lr": "optimizer.net.lr", "steps": "trainer.max_steps"}
+"""What else people call a setting."""
+
 
 def config_dir() -> str:
     """Absolute path of the config folder.

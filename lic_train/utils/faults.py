@@ -8,18 +8,24 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lic_train.errors import LicError
-from lic_train.utils.configs import typed
+from lic_train.utils.configs import MEANT, config_dir, flat, typed
 from lic_train.utils.plain import LINE, printable
 
 REFUSALS = ("ValueError", "TypeError", "MisconfigurationException")
 """What constructors raise for arguments they cannot take; by name, as the last is Lightning's and
 importing it takes seconds."""
 
+FEW = 8
+"""Choices of which none needs to be pointed out."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -112,11 +118,33 @@ def _hydra_line(text: str) -> str:
     """Hydra's page in one line, with the available choices where it lists them."""
     if match := re.search(r"Could not find '([^/']+)/([^']+)'", text):
         choices = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)+)", text)
-        known = ", ".join(choices.group(1).split()) if choices else "none"
-        return f"there is no {match[1]} called {match[2]!r}: choose from {known}"
+        known = choices.group(1).split() if choices else ["none"]
+        near = get_close_matches(match[2], known, 2) if len(known) > FEW else []
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        return f"there is no {match[1]} called {match[2]!r}: choose from {', '.join(known)}{hint}"
     if match := re.search(r"Could not override '([^']+)'", text):
         return (
-            f"there is no key {match[1]!r} in the config: python -m lic_train --cfg job shows "
-            f"all keys (a new key is added with +{match[1]}=...)"
+            f"there is no key {match[1]!r} in the config{_did_you_mean(match[1])}: "
+            "python -m lic_train --cfg job shows all keys"
         )
     return " ".join(text.split())
+
+
+def _did_you_mean(key: str) -> str:
+    """The keys of the default config that are nearest to one that is not there."""
+    if key in MEANT:
+        return f" (did you mean {MEANT[key]}?)"
+    try:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(config_dir(), version_base="1.3"):
+            plain = OmegaConf.to_container(compose("train", ["++run_dir=."]), resolve=False)
+    except Exception:  # a hint is worth no second fault
+        return ""
+    known = {part for leaf, _ in flat(plain) for part in _heads(leaf)}
+    near = get_close_matches(key, sorted(known), 2, cutoff=0.75)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+def _heads(key: str) -> list[str]:
+    parts = key.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]

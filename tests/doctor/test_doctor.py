@@ -165,6 +165,7 @@ FAULTS: dict[str, tuple[list[str], Callable[[Path, Any], None] | None, str, str]
     "loss": (model("Explosive"), None, "loss", "look at"),
     "tables": (model("Loud"), None, "tables", "solve"),
     "learning rate": (["optimizer.net.lr=3", "optimizer.net.adam_lr=3"], None, "learning rate", ""),
+    "a part's learning rate": (["optimizer.net.lr=3"], None, "learning rate", ""),
     "disk": ([], full, "disk", "make room"),
 }
 

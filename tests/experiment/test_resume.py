@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -153,12 +154,13 @@ def test_a_log_that_was_cut_short_loses_the_half_row(tmp_path: Path) -> None:
 
 
 def test_stopped_in_a_validation(zoo: Zoo, tmp_path: Path) -> None:
-    """By SIGKILL, as good as an error, or SIGTERM: it is done again, and nothing else is."""
+    """By SIGKILL, as good as an error, SIGTERM or Ctrl-C: it is done again, and nothing else is."""
     unbroken = Diary()
     weights = train(zoo, "mean_scale", tmp_path / "unbroken", unbroken, ema=True)
     ends: list[tuple[Callable[[], Any], type[BaseException]]] = [
         (lambda: 1 / 0, ZeroDivisionError),
         (lambda: os.kill(os.getpid(), signal.SIGTERM), Stopped),
+        (lambda: os.kill(os.getpid(), signal.SIGINT), Stopped),
     ]
     for number, (end, error) in enumerate(ends):
         folder, diary = tmp_path / str(number), Diary()
@@ -167,7 +169,8 @@ def test_stopped_in_a_validation(zoo: Zoo, tmp_path: Path) -> None:
             train(zoo, "mean_scale", folder, diary, ema=True)
         assert list(diary.losses) == [1, 2, 3] and diary.validations == {}
         if isinstance(caught.value, Stopped):
-            assert (caught.value.code, caught.value.step) == (143, 3)
+            code = 130 if caught.value.signum == signal.SIGINT else 143
+            assert (caught.value.code, caught.value.step) == (code, 3)
         diary.in_validation = None
         again = train(zoo, "mean_scale", folder, diary, ema=True)
         assert diary.losses == unbroken.losses and diary.validations == unbroken.validations
@@ -271,7 +274,8 @@ def test_kill_9_sigterm_and_a_damaged_checkpoint(tmp_path: Path) -> None:
     second = start(harried)
     wait_for(checkpoints / BEST)
     second.send_signal(signal.SIGTERM)
-    _, errors = second.communicate(timeout=300)
+    said, errors = second.communicate(timeout=300)
+    assert re.search(r"train  resumes after batch \d+ of", said)
     assert second.returncode == 143, errors[-3000:]
     assert "resuming from previous.ckpt at step" in errors
     assert "hydra.run.dir" in errors.strip().splitlines()[-1]
