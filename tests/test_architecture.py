@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "sweep": {"experiment", "report", "figures", "rd", "runs", "utils", "errors"},
     "experiment": {
         *("callbacks", "evaluation", "modules", "loggers", "rd", "codec", "runs", "utils"),
-        "errors",
+        *("report", "errors"),
     },
     "report": {"evaluation", "figures", "rd", "runs", "utils", "errors"},
     "callbacks": {

@@ -12,7 +12,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("directories", type=Path, nargs="+", metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.html")
-    parser.add_argument("--title", default="Rate-distortion report")
+    parser.add_argument("--title", default="", help="default: what is compared")
     force_argument(parser)
 
 

@@ -16,7 +16,9 @@ from lic_train.callbacks import checkpoints
 from lic_train.callbacks.checkpoints import newest_checkpoint
 from lic_train.callbacks.stopping import Stopped, requeue
 from lic_train.codec import Codec
+from lic_train.codec.cost import cost
 from lic_train.codec.export import ready_copy, save_codec
+from lic_train.errors import LicError
 from lic_train.evaluation.evaluate import conclude
 from lic_train.evaluation.results import Labels
 from lic_train.experiment import naming
@@ -25,6 +27,7 @@ from lic_train.experiment.run_folder import claimed
 from lic_train.experiment.unused import check_added
 from lic_train.loggers.results import log_results
 from lic_train.rd.headline import headline
+from lic_train.report.write import write_report
 from lic_train.runs.record import write_about
 from lic_train.utils.configs import typed
 from lic_train.utils.environment import environment
@@ -71,6 +74,8 @@ def _run(cfg: DictConfig, run_dir: Path) -> Path:
             name, step = str(cfg.name), trainer.global_step
             numbers = headline(points, name, "rd")
             log_results(trainer.loggers, points, name, numbers, run_dir, step)
+            if cfg.report:
+                report(run_dir, str(cfg.title))
             conclude(points, name, run_dir)
     except KeyboardInterrupt:
         if trainer.is_global_zero and start_of(run_dir).is_file():
@@ -94,6 +99,15 @@ def start_of(run_dir: Path) -> Path:
 def again(run_dir: Path) -> str:
     """How a run is resumed, in words."""
     return f"the same command with {typed('hydra.run.dir', run_dir)} resumes it"
+
+
+def report(run_dir: Path, title: str) -> None:
+    """Write ``report.html`` of this run alone; a run whose report failed has finished all the
+    same."""
+    try:
+        write_report([run_dir], run_dir / "report.html", title)
+    except (LicError, OSError) as error:
+        print(f"lic_train: no report: {error}", file=sys.stderr)
 
 
 def close(loggers: list[Any]) -> None:
@@ -160,4 +174,5 @@ def export(cfg: DictConfig, experiment: Experiment, run_dir: Path) -> Codec:
         lmbda=lmbda_of(cfg, experiment),
         metric=str(cfg.loss.get("metric", "")),
         steps=experiment.trainer.global_step,
+        **cost(codec),
     )

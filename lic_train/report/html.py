@@ -85,8 +85,7 @@ def _section(section: Section, crops: Mapping[str, Sequence[Crop]]) -> str:
         _part(
             "BD-rate, %",
             "Mean curves, PSNR, PCHIP over log rate; negative saves bits. Below it the mean over "
-            "images of their own BD-rates with a 95 % bootstrap interval over images. Point at a "
-            "dash for why there is no number.",
+            "images of their own BD-rates with a 95 % bootstrap interval over images.",
             bd_matrix(section),
         ),
         _part(
@@ -104,7 +103,7 @@ def _section(section: Section, crops: Mapping[str, Sequence[Crop]]) -> str:
             "Operating points, size and time",
             "Means over the images. The rate gap is what files hold beyond the estimate from "
             "likelihoods. Seconds compare only where one machine measured them, one after the "
-            "other.",
+            "other. Multiply-accumulates are of one pass through coder and decoder.",
             points_table(section),
         ),
         _part(

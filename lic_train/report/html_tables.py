@@ -45,7 +45,7 @@ def bd_matrix(section: Section) -> str:
 
 
 def bd_cell(compared: Comparison) -> str:
-    """The figure with its interval, or a dash that says why not when pointed at."""
+    """The figure with its interval, or a dash and why there is none."""
     if compared.bd_rate is None:
         return _dash(compared.refusal)
     spread = f"spread of methods {compared.spread:.1f}; overlap {compared.overlap:.0%}"
@@ -119,11 +119,13 @@ def points_table(section: Section) -> str:
                     number(curve.encode_s[i], 3),
                     number(curve.decode_s[i], 3),
                     number(weights, 1),
+                    number(about.get("parameters", math.nan) / 1e6, 2),
+                    number(about.get("kmacs_per_pixel", math.nan), 1),
                     escape(", ".join(sorted({p.device for p in mine}))),
                 ]
             )
     header = ["codec", "point", "bpp", "PSNR dB", "MS-SSIM", "bytes", "rate gap", "encode s"]
-    return table([*header, "decode s", "weights MB", "device"], rows)
+    return table([*header, "decode s", "weights MB", "M parameters", "kMAC/pixel", "device"], rows)
 
 
 def per_image(section: Section) -> str:
@@ -173,4 +175,4 @@ def percent(value: float, saves: int = -1) -> str:
 
 
 def _dash(reason: str) -> str:
-    return f'<span class="refused" title="{escape(reason)}">–</span>'
+    return f'<span class="refused">–<small>{escape(reason)}</small></span>'

@@ -1,7 +1,8 @@
 "use strict";
 // Draws every chart of the page from the numbers that stand, as JSON, within its own box.
 const NS = "http://www.w3.org/2000/svg";
-const W = 1130, H = 520, LEFT = 62, RIGHT = 18, TOP = 14, BOTTOM = 46;
+let W = 1130, H = 520;  // as wide as there is room, so that text keeps its size on a phone
+const LEFT = 62, RIGHT = 18, TOP = 14, BOTTOM = 46;
 const LABELS = {
   psnr: "PSNR (dB), 8-bit RGB, mean over images",
   ms_ssim_mean_of_db: "MS-SSIM (dB), mean over images of dB",
@@ -23,7 +24,7 @@ function ticks(low, high, logarithmic) {
       for (const m of [1, 2, 5]) found.push(m * 10 ** e);
     return found.filter((v) => v >= low && v <= high);
   }
-  const raw = (high - low) / 9, power = 10 ** Math.floor(Math.log10(raw));
+  const raw = (high - low) / (W < 700 ? 4 : 9), power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
   const found = [];
   for (let v = Math.ceil(low / step) * step; v <= high + 1e-9 * step; v += step) found.push(v);
@@ -42,8 +43,15 @@ class Chart {
                     box.querySelector(".chart"));
     this.tip = box.querySelector(".tip");
     this.svg.addEventListener("pointermove", (event) => this.hover(event));
-    this.svg.addEventListener("pointerleave", () => this.leave());
+    this.svg.addEventListener("pointerdown", (event) => this.hover(event));
+    this.svg.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") this.leave(); });
+    window.addEventListener("resize", () => this.draw());
     this.draw();
+  }
+  measure() {
+    const room = this.box.querySelector(".chart").clientWidth || 1130;
+    W = Math.max(320, Math.min(1130, room)); H = W < 700 ? Math.round(W * 0.95) : 520;
+    this.svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
   }
   value(name) { const c = this.box.querySelector(`[name=${name}]`); return c.type === "checkbox" ? c.checked : c.value; }
   legend() {
@@ -97,7 +105,7 @@ class Chart {
   }
   draw() {
     const metric = this.value("metric"), logarithmic = this.value("log");
-    this.svg.replaceChildren(); this.dots = []; this.leave();
+    this.svg.replaceChildren(); this.dots = []; this.leave(); this.measure();
     const shown = this.data.series.filter((s) => !this.hidden.has(s.label));
     for (const series of shown) series.drawn = this.points(series);
     if (!shown.some((s) => s.drawn.length)) {

@@ -15,7 +15,7 @@ ALONG = ("lmbda", "loss.lmbda")
 """What changes along a curve."""
 ELSEWHERE = (
     *("run_dir", "name", "look_every", "logger", "callbacks", "evaluation", "init_from", "sweep"),
-    *("title", "tags", "notes"),
+    *("title", "tags", "notes", "report"),
     *("trainer.accelerator", "trainer.devices", "trainer.default_root_dir"),
 )
 """Settings, or groups of them, that no result depends on."""

@@ -20,9 +20,13 @@ from lic_train.report.html import page
 from lic_train.report.html_tables import differences_table, table
 from lic_train.report.runs import Run, find_runs
 from lic_train.report.section import Section, sections
-from lic_train.report.series import ALONG, collect, settings
+from lic_train.report.series import ALONG, Series, collect, settings
+from lic_train.report.training import training_curves
 from lic_train.utils.environment import environment
 from lic_train.utils.files import file_label, write_whole
+
+TITLED = 4
+"""Codecs that a title names."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,12 @@ class Written(NamedTuple):
 
 
 def write_report(
-    directories: Sequence[Path], out: Path, title: str, missing: Sequence[str] = ()
+    directories: Sequence[Path], out: Path, title: str = "", missing: Sequence[str] = ()
 ) -> Written:
     """Write ``out`` and ``<stem>_files/``: ``rd_points.csv``, ``bd_rate.csv``, figures.
 
-    Nothing is written unless everything could be. ``missing`` are lines about what is not in the
+    Without a ``title`` it is what is compared. Nothing is written unless everything could be.
+    ``missing`` are lines about what is not in the
     directories but should be.
 
     Raises:
@@ -75,12 +80,15 @@ def write_report(
     notes = [*missing, *notes, *more]
     folder = files_of(out)
     about = [
+        ("Training", "What was logged while the runs trained, of random crops: means of "
+         "neighbouring batches, the vertical axis logarithmic.", training_curves(runs)),
         ("Settings that differ", "Between the runs; those that change together share a row.",
          _differences(runs)),
         ("Anchors", "Who made them, and with which settings.", _anchors(runs)),
         ("Environment", "Where the runs and this report were made.", _environment(runs)),
     ]  # fmt: skip
     pictures = {section.dataset: crops(section) for section in made}
+    title = title or _title(series)
     text = page(title, made, pictures, about, notes, folder.name).encode()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +103,14 @@ def write_report(
     all_notes = [*notes, *(f"{s.dataset}: {note}" for s in made for note in s.notes)]
     codecs = sum(not s.conventional for s in series)
     return Written(folder, len(runs), codecs, len(text), all_notes)
+
+
+def _title(series: Sequence[Series]) -> str:
+    """The codecs that are compared, and with what."""
+    own = [s.label for s in series if not s.conventional]
+    beside = [s.label.upper() for s in series if s.conventional]
+    said = ", ".join(own[:TITLED]) + (f" and {len(own) - TITLED} more" if own[TITLED:] else "")
+    return f"{said} beside {', '.join(beside)}" if said and beside else said or ", ".join(beside)
 
 
 def files_of(out: Path) -> Path:

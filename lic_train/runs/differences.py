@@ -10,7 +10,16 @@ from lic_train.runs.listing import RECORD
 from lic_train.runs.record import CONFIG, EVALUATION, config_of, read
 from lic_train.utils.plain import NotPlainError
 
-PLACES = ("run_dir", "title", "tags", "notes", "callbacks", "logger", "trainer.default_root_dir")
+PLACES = (
+    "run_dir",
+    "title",
+    "tags",
+    "notes",
+    "report",
+    "callbacks",
+    "logger",
+    "trainer.default_root_dir",
+)
 """Settings that say where a run lies and who watches it."""
 WATCHERS = ("callbacks.ema", "callbacks.late_quantise")
 """Callbacks that results depend on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 IGNORED = (
-    *("run_dir", "title", "tags", "notes"),
+    *("run_dir", "title", "tags", "notes", "report"),
     "logger",
     "sweep",
     "init_from",  # a path: whoever compares puts the identity of the weights in its place

@@ -38,7 +38,7 @@ def summarize(sweep: Path, points: Sequence[Path], missing: Sequence[str] = ()) 
     """
     write_joint(*gather(points), sweep)
     report = sweep / "report.html"
-    write_report([sweep], report, f"Sweep {sweep.name}", missing)
+    write_report([sweep], report, f"Sweep {'/'.join(sweep.parts[-2:])}", missing)
     return report
 
 

@@ -157,7 +157,7 @@ def test_the_file_stands_alone_and_is_made_alike_again(report: Path, tmp_path: P
     assert "wave <b>" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     assert text.count('<img src="data:image/webp') == 3 * (1 + 4)
     folder = report.parent
-    write_report([folder / "webp", folder / "j2k"], tmp_path / "r.html", "Rate-distortion report")
+    write_report([folder / "webp", folder / "j2k"], tmp_path / "r.html")
     assert (tmp_path / "r.html").read_text() == text
     for path in report.with_name("r_files").iterdir():
         assert (tmp_path / "r_files" / path.name).read_bytes() == path.read_bytes()
@@ -362,3 +362,23 @@ def test_an_evaluation_never_differs_from_the_run_it_is_of(tmp_path: Path) -> No
     # Of another setting of the same weights, it is another curve.
     write_evaluation(out, run, ["scales=[0.5,1.0]"])
     assert len(collect(find_runs([tmp_path]))[0]) == 4
+
+
+def test_a_page_is_titled_by_its_codecs_and_says_why_there_is_no_number(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "a", WEBP, (10, 25))
+    for run in (tmp_path / "a").iterdir():
+        log = "step,train/bpp_estimated,train/distortion\n"
+        log += "".join(f"{i},{1 / (i + 1)},{99 / (i + 1)}\n" for i in range(900))
+        (run / "logs" / "version_0").mkdir(parents=True)
+        (run / "logs" / "version_0" / "metrics.csv").write_text(log + "900,nan,inf\nx")
+        about = {"name": "mine", "parameters": 1234567, "kmacs_per_pixel": 45.6}
+        (run / "model.yaml").write_text(json.dumps({"lic_train": "0.1.0", "about": about}))
+    write_report([tmp_path / "a"], tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "<h1>mine beside JPEG</h1>" in text
+    assert re.search(r'<span class="refused">–<small>[^<]*at least 4', text)
+    assert "<td>1.23</td><td>45.6</td>" in text
+    lines = re.findall(r'<polyline points="([^"]*)"', text)
+    assert len(lines) == 4 and all(50 < len(line.split()) <= 160 for line in lines)
+    assert not re.search("nan|inf", " ".join(lines))
+    assert "mine λ=0.001<" in text and "mine λ=0.004<" in text
