@@ -22,6 +22,7 @@ CLASSES = {
     stem: OmegaConf.load(CONF / "model" / f"{stem}.yaml")._target_.rpartition(".")[2]
     for stem in MODELS
 }
+LIBRARIES = {"compressai"}  # whose name is also that of the model that adapts it
 every_file = pytest.mark.parametrize(
     "path", FILES, ids=[str(p.relative_to(PACKAGE).with_suffix("")) for p in FILES]
 )
@@ -235,7 +236,8 @@ def test_no_model_is_known_by_name(path: Path) -> None:
     for stem, name in CLASSES.items():
         if name in heirs.get(path, ()):
             continue
-        pattern = re.compile(rf"(?<![A-Za-z0-9])({stem}|{name})(?![A-Za-z0-9])", re.IGNORECASE)
+        known = name if stem in LIBRARIES else f"{stem}|{name}"
+        pattern = re.compile(rf"(?<![A-Za-z0-9])({known})(?![A-Za-z0-9])", re.IGNORECASE)
         assert [word for word in words if pattern.search(word)] == []
 
 

@@ -176,6 +176,11 @@ class Codec(nn.Module, ABC):
         """What ``decompress`` approximates at this rate, e.g. ``x`` at a layer's resolution."""
         return x
 
+    def caveats(self) -> list[str]:
+        """What this codec cannot promise of the contract, a line each; evaluations say so, and
+        measure how far ``reconstruct`` is from what its files decode to."""
+        return []
+
     def accept(self, x: Tensor) -> None:
         """Refuse signals of other dimensions than this codec's.
 

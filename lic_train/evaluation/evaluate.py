@@ -18,7 +18,9 @@ from lic_train.anchors.ladder import anchor_rows, cache_folder, write_record
 from lic_train.codec import Codec
 from lic_train.codec.export import load_codec
 from lic_train.codec.signal import Signal
+from lic_train.evaluation import forward_gap
 from lic_train.evaluation.decoder_process import DecoderProcess
+from lic_train.evaluation.forward_gap import ForwardGap
 from lic_train.evaluation.measure import evaluate
 from lic_train.evaluation.rate_gap import RateGap, describe
 from lic_train.evaluation.results import Evaluation, Labels
@@ -31,7 +33,8 @@ from lic_train.utils.files import file_label, own_label, write_png
 from lic_train.utils.ranks import rank_and_world_size, shared_work
 
 WRITTEN = (
-    *("rd_points.csv", "rd_summary.json", "rate_gap.csv", "anchors.json", "figures"),
+    *("rd_points.csv", "rd_summary.json", "rate_gap.csv", "forward_gap.csv"),
+    *("anchors.json", "figures"),
     *("bitstreams", "reconstructions", "originals"),
 )
 """What :meth:`Evaluator.evaluate` writes into a folder."""
@@ -80,9 +83,10 @@ class Evaluator:
     ) -> Evaluation:
         """Code signals to files, decode the files in another process and write all results.
 
-        Writes ``rd_points.csv``, ``rd_summary.json``, ``rate_gap.csv``, ``anchors.json``,
-        ``figures/rd_curve.png``, ``bitstreams/``, ``reconstructions/`` and ``originals/``. The
-        ranks of a run share the images; the first one measures the anchors and writes the tables.
+        Writes ``rd_points.csv``, ``rd_summary.json``, ``rate_gap.csv``, ``forward_gap.csv`` of
+        codecs with caveats, ``anchors.json``, ``figures/rd_curve.png``, ``bitstreams/``,
+        ``reconstructions/`` and ``originals/``. The ranks of a run share the images; the first one
+        measures the anchors and writes the tables.
 
         Args:
             model_dir: the exported model, see ``lic_train.codec.export``.
@@ -109,12 +113,16 @@ class Evaluator:
         for remark in signals.remarks():
             print(f"lic_train: {remark}", file=sys.stderr)
         print(describe(coded.gaps), flush=True)
+        for caveat in codec.caveats():
+            print(f"note: {caveat}")
+        if coded.forwards:
+            print(forward_gap.describe(coded.forwards), flush=True)
         with console.status(f"coding them as {', '.join(a.title for a in self.anchors)}"):
             rows, missing = self.anchor_rows(codec, signals, labels.dataset)
         for why in missing.values():
             print(f"lic_train: {why}", file=sys.stderr)
         write_record(self._anchors_of(codec), missing, out_dir / "anchors.json")
-        evaluation = Evaluation(coded.points + rows, coded.gaps)
+        evaluation = Evaluation(coded.points + rows, coded.gaps, coded.forwards)
         _write_tables(evaluation, out_dir)
         _write_originals(islice(signals, self.save_images), out_dir / "originals")
         return evaluation
@@ -146,7 +154,7 @@ class Evaluator:
         """The rows of all ranks, on every rank; each codes its share of the signals."""
         rank, world_size = rank_and_world_size()
 
-        def code(numbers: range) -> list[tuple[RDPoint, RateGap]]:
+        def code(numbers: range) -> list[tuple[RDPoint, RateGap, ForwardGap | None]]:
             taken: dict[str, str] = {}
             for image in signals.names():  # also those that other ranks write
                 own_label(image, taken, labels.dataset)
@@ -161,16 +169,20 @@ class Evaluator:
                     save_images=len(range(rank, self.save_images, world_size)),
                     distances=self.distances,
                 )
-            return list(zip(own.points, own.gaps, strict=True))
+            forwards: Sequence[ForwardGap | None] = own.forwards or [None] * len(own.points)
+            return list(zip(own.points, own.gaps, forwards, strict=True))
 
-        pairs = shared_work(len(signals), code)
-        return Evaluation([point for point, _ in pairs], [gap for _, gap in pairs])
+        rows = shared_work(len(signals), code)
+        measured = [forward for _, _, forward in rows if forward is not None]
+        return Evaluation([point for point, _, _ in rows], [gap for _, gap, _ in rows], measured)
 
 
 def _write_tables(evaluation: Evaluation, out_dir: Path) -> None:
     write_csv(evaluation.points, out_dir / "rd_points.csv")
     write_summary(evaluation.points, out_dir / "rd_summary.json")
     write_csv(evaluation.gaps, out_dir / "rate_gap.csv", RateGap)
+    if evaluation.forwards:
+        write_csv(evaluation.forwards, out_dir / "forward_gap.csv", ForwardGap)
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     rd_curve_figure(evaluation.points, figures / "rd_curve.png")

@@ -20,6 +20,7 @@ from lic_train.codec import Codec
 from lic_train.codec.bitstream import Bitstream
 from lic_train.codec.signal import Signal, num_images, to_uint8
 from lic_train.errors import DataError
+from lic_train.evaluation.forward_gap import ForwardGap, forward_psnr
 from lic_train.evaluation.rate_gap import RateGap, rate_gap
 from lic_train.evaluation.results import Evaluation, Labels
 from lic_train.modules.entropy import accounts
@@ -83,7 +84,8 @@ def evaluate(
         distances: more columns of a row, by name, from the decoded pixels and the reference.
 
     Returns:
-        One row and one rate gap per signal and rate, in that order.
+        One row and one rate gap per signal and rate, in that order; as many forward gaps of a codec
+        with caveats.
 
     Raises:
         DataError: two signals would share their files, or there are none.
@@ -92,6 +94,7 @@ def evaluate(
     decoder = decoder or local_decoder(codec, device)
     points: list[RDPoint] = []
     gaps: list[RateGap] = []
+    forwards: list[ForwardGap] = []
     seen: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
         streams = (out_dir or Path(scratch)) / "bitstreams"
@@ -138,10 +141,13 @@ def evaluate(
                     **further,
                 )
                 points.append(point)
+                if codec.caveats():
+                    promised = forward_psnr(codec, x, rate, reference)
+                    forwards.append(ForwardGap(**row, forward_psnr=promised, file_psnr=point.psnr))
                 if out_dir and len(seen) <= save_images:
                     for where in np.ndindex(*decoded.shape[:-3]):  # once, (), of a single image
                         named = "_".join([f"{label}_r{rate}", *(f"{i:03d}" for i in where)])
                         write_png(out_dir / "reconstructions" / f"{named}.png", decoded[where])
     if not points:
         raise DataError(f"there are no images in {labels.dataset}: check its folder")
-    return Evaluation(points, gaps)
+    return Evaluation(points, gaps, forwards)

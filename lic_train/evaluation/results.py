@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from lic_train.evaluation.forward_gap import ForwardGap
 from lic_train.evaluation.rate_gap import RateGap
 from lic_train.rd.points import RDPoint
 
@@ -27,7 +28,9 @@ class Evaluation:
     Attributes:
         points: one row per file of the codec, then those of the anchors, if they were measured.
         gaps: one per file of the codec.
+        forwards: the same where the codec has caveats, else none.
     """
 
     points: list[RDPoint]
     gaps: list[RateGap]
+    forwards: list[ForwardGap] = field(default_factory=list)

@@ -48,7 +48,9 @@ def shrink(node: Any) -> None:
     if isinstance(node, DictConfig):
         for key in node:
             if key in SHRUNK:
-                node[key] = node[key] and SHRUNK[key]  # what is left out stays out
+                # What is left out stays out, but a width that is null is one that is not given.
+                given = node[key] is None and key in ("N", "M")
+                node[key] = SHRUNK[key] if given else node[key] and SHRUNK[key]
             else:
                 shrink(node[key])
 

@@ -34,6 +34,8 @@ OVERHEAD_BITS = 8 * (32 + 4 + 2 * 8)
 # Scales are rounded up to one of 64, by 6 % on average, which costs nothing in the mean where the
 # densities fit; after a training of seconds they are still too wide.
 TABLE_BITS_PER_LATENT = 0.03
+# Codecs that say so take the next larger scale, as CompressAI does: 1 % more in the mean.
+SHARE, SHARE_OF_FOREIGN = 0.01, 0.02
 # The coder's probabilities are at least 2^-16; the likelihoods' bound is 1e-9, 30 bits.
 CODER_BITS = 16
 # Latents are the same on every machine (float64 and snapped); the synthesis from them is float32,
@@ -154,8 +156,8 @@ def test_a_file_decodes_to_the_reconstruction_exactly(stem: str, zoo: Zoo) -> No
 
 @every_model
 def test_bytes_are_what_the_likelihoods_promise(stem: str, zoo: Zoo) -> None:
-    """Within 1 % and the constants above; below, a symbol that the estimate counts with more bits
-    than the coder ever needs is counted with the coder's."""
+    """Within the shares and the constants above; below, a symbol that the estimate counts with more
+    bits than the coder ever needs is counted with the coder's."""
     codec = zoo.ready(stem)
     written = estimate = floor = slack = 0.0
     for index in range(3):
@@ -176,7 +178,8 @@ def test_bytes_are_what_the_likelihoods_promise(stem: str, zoo: Zoo) -> None:
             floor += float((-p.log2()).clamp(max=CODER_BITS).sum())
     assert slack < 0.1 * estimate
     assert floor > 0.8 * estimate
-    assert 0.99 * floor - slack < written < 1.01 * estimate + slack
+    above = SHARE_OF_FOREIGN if codec.caveats() else SHARE
+    assert (1 - SHARE) * floor - slack < written < (1 + above) * estimate + slack
 
 
 @every_model
