@@ -40,7 +40,8 @@ def _parser() -> argparse.ArgumentParser:
             continue
         command = importlib.import_module(f"{commands.__name__}.{name}")
         summary = (command.__doc__ or "").splitlines()[0]
-        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        # A word of Python has an underscore behind it, as a file.
+        subparser = subparsers.add_parser(name.rstrip("_"), help=summary, description=summary)
         command.arguments(subparser)
         subparser.set_defaults(command=command.run)
     return parser

@@ -145,7 +145,7 @@ def load_weights(part: nn.Module, directory: Path, name: str = "") -> None:
     for key, tensor in found.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{key} of {directory} holds numbers that are not finite")
-    part.load_state_dict(found, strict=False)
+    nn.Module.load_state_dict(part, found, strict=False)  # CompressAI's own wants tables
 
 
 def _shape(shapes: dict[str, torch.Size], name: str) -> str:

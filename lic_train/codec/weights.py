@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from compressai.entropy_models import EntropyModel
+from compressai.entropy_models import EntropyBottleneck, EntropyModel
 from torch import Tensor, nn
 
 from lic_train.errors import ModelError
@@ -13,6 +13,8 @@ from lic_train.errors import ModelError
 PRECISION = 16
 WIDEST = 1 << 20
 """Entries of a row, and distance of its offset, at most."""
+MOST_ENTRIES = 1 << 24
+"""Of all rows of one factorised prior together."""
 ROWS = ("_quantized_cdf", "_cdf_length", "_offset")
 
 
@@ -44,6 +46,23 @@ def check_weights(codec: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             scales = tensors.get(f"{prefix}scale_table")
             if scales is not None:
                 _check_scales(f"{prefix}scale_table", scales, tensors[f"{prefix}_offset"])
+
+
+def check_quantiles(codec: nn.Module) -> None:
+    """Refuse quantiles whose tables would fill the memory, before they are built.
+
+    Raises:
+        ModelError: a factorised prior reaches too far.
+    """
+    for name, module in codec.named_modules():
+        if isinstance(module, EntropyBottleneck):
+            low, median, high = module.quantiles.detach()[:, 0].double().unbind(1)
+            reach = (median - low).clamp(min=0).max() + (high - median).clamp(min=0).max()
+            entries = float(reach) * module.channels
+            if not entries < MOST_ENTRIES:  # nan is refused too
+                raise ModelError(
+                    f"{name}.quantiles reach over {float(reach):.3g} steps: they have diverged"
+                )
 
 
 def _check_tables(name: str, tables: list[Tensor | None]) -> None:
