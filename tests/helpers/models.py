@@ -12,7 +12,7 @@ from lic_train.utils.configs import config_dir
 MODELS = sorted(path.stem for path in (Path(config_dir()) / "model").glob("*.yaml"))
 
 
-STARTED = ("joint_prior", "edic", "mean_scale_odd", "dvc")
+STARTED = ("joint_prior", "edic", "mean_scale_odd", "dvc", "elic")
 """Whose transforms also begin as a wavelet ("joint_prior+wavelet"); one of them by default."""
 WITH_GAINS = tuple(
     stem

@@ -16,8 +16,11 @@ import torch.nn.functional as F
 from compressai.layers import MaskedConv2d
 from torch import Tensor, nn
 
-CodeStep = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""``(positions (n,), scales (n, M), means (n, M)) -> y_hat (n, M)``: the coder's part of a step."""
+Where = Tensor | tuple[Tensor, Tensor]
+"""Latents of a step in ``(h * w, M)``: positions ``(n,)`` with all their channels, or positions
+``(n, 1)`` with some channels ``(m,)``."""
+CodeStep = Callable[[Where, Tensor, Tensor], Tensor]
+"""``(where, scales (n, m), means (n, m)) -> y_hat (n, m)``: the coder's part of a step."""
 
 
 def diagonals(height: int, width: int, radius: int = 2) -> Iterator[Tensor]:

@@ -18,6 +18,7 @@ from compressai.layers import GDN
 from torch import Tensor, nn
 
 from lic_train.errors import ModelError
+from lic_train.modules.layers.residual import Residual
 
 STARTS = ("random", "wavelet")
 COLOURS = {
@@ -108,7 +109,8 @@ def wavelet_start(g_a: nn.Module, g_s: nn.Module, lmbda: float, mean: float = 0.
     """Make a pair of transforms begin as a wavelet packet and its inverse.
 
     Args:
-        g_a: its convolutions, some of stride 2, with GDN or LeakyReLU between them.
+        g_a: its convolutions, some of stride 2, with GDN, LeakyReLU or residual blocks between
+            them; the blocks begin as the identity.
         g_s: its mirror.
         lmbda: the trade-off that the gain is made for, see :func:`gain_of`.
         mean: of the signal; it becomes latents of zero.
@@ -138,6 +140,8 @@ def wavelet_start(g_a: nn.Module, g_s: nn.Module, lmbda: float, mean: float = 0.
         if isinstance(layer, GDN):
             gamma: Any = layer.gamma
             gamma.copy_(layer.gamma_reparam.init(GAMMA * torch.eye(len(gamma))))
+        if isinstance(layer, Residual):
+            layer.silence()
     scales = torch.full((down[-1].out_channels,), QUIET)
     for channel, step in enumerate(layers[-1]):
         scales[channel] = max(QUIET, gain * step.band.amplitude)
@@ -247,4 +251,9 @@ def _add(weight: Tensor, taps: Tensor) -> None:
 
 
 def _convolutions(transform: nn.Module) -> list[Any]:
-    return [m for m in transform.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    """Those that a signal passes one after the other, not those beside it."""
+    if isinstance(transform, nn.Conv2d | nn.ConvTranspose2d):
+        return [transform]
+    if isinstance(transform, Residual):
+        return []
+    return [conv for child in transform.children() for conv in _convolutions(child)]

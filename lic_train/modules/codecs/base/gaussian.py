@@ -27,7 +27,7 @@ from lic_train.modules.entropy.symbols import (
     unseal,
     verify,
 )
-from lic_train.modules.entropy.wavefront import CodeStep
+from lic_train.modules.entropy.wavefront import CodeStep, Where
 
 
 class GaussianCodec(HyperpriorCodec):
@@ -39,6 +39,12 @@ class GaussianCodec(HyperpriorCodec):
     """
 
     gaussian_conditional: GaussianConditional
+
+    @property
+    def latent_channels(self) -> int:
+        """M, the channels of y."""
+        first: Any = self.g_s[0]  # type: ignore[index]
+        return int(first.in_channels)
 
     @abstractmethod
     def predict(self, z_hat: Tensor, y_tilde: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,7 +81,7 @@ class GaussianCodec(HyperpriorCodec):
         rows = _rows(y)
         likelihood = torch.empty_like(rows, dtype=torch.float32)
 
-        def code(positions: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+        def code(positions: Where, scales: Tensor, means: Tensor) -> Tensor:
             means = snap(means)
             y_hat = torch.round(rows[positions] - means) + means
             likelihood[positions] = self._likelihood(y_hat.float(), scales.float(), means.float())
@@ -92,7 +98,7 @@ class GaussianCodec(HyperpriorCodec):
         indexes: list[np.ndarray] = []
         priced: list[tuple[Tensor, ...]] = []
 
-        def code(positions: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+        def code(positions: Where, scales: Tensor, means: Tensor) -> Tensor:
             means = snap(means)
             rounded = torch.round(rows[positions] - means)
             symbols.append(_flat(rounded))
@@ -116,13 +122,12 @@ class GaussianCodec(HyperpriorCodec):
 
     def decode_latents(self, chunks: list[bytes], size: tuple[int, int]) -> Tensor:
         chunk, checksum = unseal(chunks[0])
-        channels: Any = self.g_s[0].in_channels  # type: ignore[index]
-        count = size[0] * size[1] * channels
+        count = size[0] * size[1] * self.latent_channels
         refuse_short(chunk, count)
         z_hat = self.decode_side(chunks[1:], size)
         decoder = SymbolDecoder(chunk, Tables(self.gaussian_conditional), count)
 
-        def code(positions: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+        def code(positions: Where, scales: Tensor, means: Tensor) -> Tensor:
             means = snap(means)
             step = decoder.next(_flat(scale_indexes(scales, self.gaussian_conditional.scale_table)))
             return torch.from_numpy(step).to(means).reshape(means.shape) + means
