@@ -19,8 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lic_train.codec import Codec
 from lic_train.codec.blueprint import foreign_targets
-from lic_train.codec.export import load_weights
+from lic_train.codec.export import load_weights, ready_copy
 from lic_train.errors import DataError, TrainingError
 from lic_train.evaluation.evaluate import Evaluator
 from lic_train.experiment.settings import check_settings
@@ -87,6 +88,19 @@ def build(cfg: DictConfig) -> Experiment:
         lr_scale=scale_to_ranks(cfg.ranks, data, trainer),
     )
     return Experiment(data, module, trainer, evaluator, cfg.model)
+
+
+def fresh_codec(overrides: Sequence[str]) -> Codec:
+    """The codec that a run with these overrides would begin with, in eval mode with tables.
+
+    Raises:
+        SettingError: a setting of the model is of a wrong type or out of its range.
+    """
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        cfg = hydra_compose("train", list(overrides))
+    check_settings(cfg.model, "model")
+    torch.manual_seed(cfg.seed)
+    return ready_copy(instantiate(cfg.model))
 
 
 def callback(node: DictConfig, evaluator: Evaluator) -> pl.Callback:
