@@ -51,11 +51,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Code a folder and say what came out."""
+    from lic_train.codec.export import read_about
     from lic_train.runs.listing import SWEEP
 
+    is_sweep = (options.model / SWEEP).is_file()
+    if not is_sweep:
+        read_about(options.model)  # what is no run is refused before a folder of images is read
     source = _source(options)
     published = _published(options, source)
-    is_sweep = (options.model / SWEEP).is_file()
     points = _sweep(options, source) if is_sweep else _one(options, source)
     for line in _compared(points, options, published):
         print(line)

@@ -72,7 +72,9 @@ def test_an_export_is_two_plain_files(exported: Path) -> None:
     config = OmegaConf.load(exported / CONFIG)
     assert set(config) == {"lic_train", "about", "model"}
     start = {"start": "random", "start_lmbda": 0.03, "quantise": "noise"}
-    assert config.model == {"_target_": config.model._target_, "N": 8, "M": 16, **start}
+    ladder = {"rates": 1, "lmbdas": [0.0018, 0.0932]}
+    widths = {"N": 8, "M": 16}
+    assert config.model == {"_target_": config.model._target_, **widths, **start, **ladder}
 
 
 def test_it_loads_as_it_was_saved(exported: Path, zoo: Zoo) -> None:
@@ -163,7 +165,9 @@ def test_yaml_that_is_none_or_holds_no_model(exported: Path, content: bytes) -> 
     "change", [{"N": 4}, {"M": 32}, {"N": "wide"}, {"N": 0}, {"depth": 3}, {"N": None}], ids=str
 )
 def test_weights_of_another_model(exported: Path, change: dict[str, Any], zoo: Zoo) -> None:
-    with_model(exported, json.dumps({**zoo.config(STEM), **change}))
+    given = OmegaConf.to_container(zoo.config(STEM), resolve=True)
+    assert isinstance(given, dict)
+    with_model(exported, json.dumps({**given, **change}))
     refusal(exported, WEIGHTS, "does not fit")
 
 
