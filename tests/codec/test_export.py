@@ -71,7 +71,7 @@ def test_an_export_is_two_plain_files(exported: Path) -> None:
         assert file.metadata() == {"lic_train": __version__}
     config = OmegaConf.load(exported / CONFIG)
     assert set(config) == {"lic_train", "about", "model"}
-    start = {"start": "random", "start_lmbda": 0.03, "quantise": "noise"}
+    start = {"start": "wavelet", "start_lmbda": 0.03, "quantise": "noise"}
     ladder = {"rates": 1, "lmbdas": [0.0018, 0.0932]}
     widths = {"N": 8, "M": 16}
     assert config.model == {"_target_": config.model._target_, **widths, **start, **ladder}

@@ -13,7 +13,7 @@ MODELS = sorted(path.stem for path in (Path(config_dir()) / "model").glob("*.yam
 
 
 STARTED = ("joint_prior", "edic", "mean_scale_odd", "dvc", "elic")
-"""Whose transforms also begin as a wavelet ("joint_prior+wavelet"); one of them by default."""
+"""Whose transforms begin as a wavelet and also as noise ("joint_prior+random"); one by default."""
 WITH_GAINS = tuple(
     stem
     for stem in MODELS
@@ -22,9 +22,9 @@ WITH_GAINS = tuple(
 """Which may be trained for several rates ("mean_scale+4"); two of them by default."""
 CURVES = tuple(f"{stem}+4" for stem in WITH_GAINS)
 DEFAULT_CURVES = ("edic+4", "mean_scale+4")
-DEFAULT = (*MODELS, f"{STARTED[0]}+wavelet", *DEFAULT_CURVES)
+DEFAULT = (*MODELS, f"{STARTED[0]}+random", *DEFAULT_CURVES)
 SLOW = (
-    *(f"{stem}+wavelet" for stem in STARTED[1:]),
+    *(f"{stem}+random" for stem in STARTED[1:]),
     *(stem for stem in CURVES if stem not in DEFAULT_CURVES),
 )
 every_model = pytest.mark.parametrize(

@@ -64,6 +64,12 @@ def begin(node: Any, start: str) -> None:
             begin(node[key], start)
 
 
+def _keys(node: Any) -> set[Any]:
+    """All keys of a config, at any depth."""
+    below = (_keys(node[key]) for key in node) if isinstance(node, DictConfig) else ()
+    return set(node if isinstance(node, DictConfig) else ()).union(*below)
+
+
 def signal_dims(model: DictConfig) -> int:
     """Dimensions of the signals of the codec that a config names."""
     return int(get_class(model._target_).signal_dims)
@@ -83,17 +89,21 @@ class Zoo:
         self._ready: dict[str, Codec] = {}
 
     def config(self, stem: str) -> DictConfig:
-        """The model's config as a run would have it, shrunk; "STEM+wavelet": with that start;
-        "STEM+4": with so many rates, from a wavelet."""
+        """The model's config as a run would have it, shrunk, its transforms begun as a wavelet if
+        they can be; "STEM+random": as noise; "STEM+4": with so many rates."""
         model, _, more = stem.partition("+")
         with initialize_config_dir(config_dir(), version_base="1.3"):
             config = compose("train", [f"model={model}", "lmbda=0.03"]).model
         shrink(config)
         if more.isdecimal():
             config.rates, config.lmbdas = int(more), [0.004, 0.03]
-        if more:
-            begin(config, "wavelet" if more.isdecimal() else more)
+        begin(config, "random" if more == "random" else "wavelet")
         return config
+
+    def steps(self, stem: str) -> int:
+        """Of the training that makes its latents: half as many where it begins as a wavelet."""
+        begun = {"start", "levels"} & _keys(self.config(stem))  # with levels: the flow's couplings
+        return STEPS // 2 if begun and "+" not in stem else STEPS
 
     def build(self, stem: str, seed: int = 0) -> Codec:
         """Fresh weights, the same for the same seed."""
@@ -125,7 +135,7 @@ class Zoo:
         x = torch.stack(crops).float() / 255
         return x if dims == 4 else panned(x[torch.randint(3, (1,))], FRAMES)
 
-    def train(self, codec: Codec, steps: int = STEPS) -> Codec:
+    def train(self, codec: Codec, steps: int) -> Codec:
         """Real training, seconds: latents that are not zero, under densities that fit them."""
         torch.manual_seed(0)
         net, aux = (partial(torch.optim.Adam, lr=lr) for lr in (5e-3, 1e-2))
@@ -148,7 +158,9 @@ class Zoo:
         codec, kept = self.build(stem), self._folder / f"{stem}.pt"
         with FileLock(kept.with_suffix(".lock")):  # of two workers one trains, the other waits
             if not kept.is_file():
-                torch.save(self.train(codec).state_dict(), kept.with_suffix(".part"))
+                torch.save(
+                    self.train(codec, self.steps(stem)).state_dict(), kept.with_suffix(".part")
+                )
                 os.replace(kept.with_suffix(".part"), kept)
         codec.load_state_dict(torch.load(kept, weights_only=True))
         return codec
