@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="+",
         metavar="RUN | KEY=VALUE",
-        help="a run, or settings of python -m lic_train, e.g. model=elic: fresh weights",
+        help="a run, or settings of python -m lic_train, e.g. model=NAME: fresh weights",
     )
     parser.add_argument("--size", default="768x512", metavar="WxH", help="of the image coded")
     model_arguments(parser)
